@@ -1,0 +1,242 @@
+"""Label a folder of images with a trained model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from castkd.apis.journal import Journal
+from castkd.apis.predictor import Predictor, load_predictor
+from castkd.apis.student import prediction_dataset
+from castkd.checkpoints import sha256
+from castkd.checks import check_number
+from castkd.datasets.pseudo_store import (
+    FORMAT_VERSION,
+    FilterOptions,
+    coco_content,
+    filter_instances,
+    instance_records,
+)
+from castkd.datasets.splits import IMAGE_SUFFIXES, list_images, read_split, refuse_repeated
+from castkd.engine.storage import AtomicLocalBackend
+from castkd.errors import ConfigError, DataError
+from castkd.evaluation.pseudo_quality import Reference
+from castkd.version import __version__
+
+
+def generate_pseudo_labels(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    exclude: str | Path | None = None,
+    score_thr: float = 0.3,
+    mask_score_thr: float = 0.0,
+    max_per_image: int = 100,
+    min_area: int = 1,
+    overlap: str = 'score',
+    batch_size: int = 8,
+    reference: str | Path | None = None,
+    resume: bool = True,
+    device: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+) -> dict:
+    """Label images with a trained model and write a COCO file.
+
+    While it runs, finished batches are kept in ``<out>.partial.jsonl``; a killed run called again with the same arguments
+    goes on from there and gives the same file. The file itself appears whole, at the end.
+
+    Args:
+        config: Config of a distiller or of a plain mmdet model that predicts instance masks.
+        checkpoint: Its checkpoint, or an exported student.
+        images: Folder, searched with its sub-folders, or a list of image files.
+        out: The COCO file to write. Its annotations have ``score`` and ``mask_score`` as well; its ``info`` says which
+            model and options made it. An image without any instance is in it, with no annotation.
+        exclude: Images to leave out (the labelled ones): a split file, or a text file with one name per line. A name fits
+            an image when one path ends with the other, whatever the extension.
+        score_thr: Instances need a score above it, in [0, 1].
+        mask_score_thr: Instances need a mask score above it, in [0, 1]. A model that gives no ``mask_scores`` has its
+            scores taken.
+        max_per_image: At most this many instances of an image, the best scores first.
+        min_area: Instances with fewer pixels, after overlaps are settled, are dropped.
+        overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area``, or everyone
+            (``keep``).
+        batch_size: Images per forward pass.
+        reference: COCO annotation file to compare with, for looking only; the labels do not depend on it.
+        resume: Whether a killed run is continued; False starts anew.
+        device: Where the model runs; None takes the first GPU if there is one, else the CPU.
+        cfg_options: New config values by dotted key; ``test_dataloader.num_workers`` processes read images ahead.
+
+    Returns:
+        The ``info`` of the file with ``out``, ``num_excluded`` and, with a reference, ``quality``.
+
+    Raises:
+        ConfigError: When an option, the config or the device is wrong.
+        CheckpointError: When the checkpoint is missing, damaged, unsafe or of another model.
+        DataError: When an image cannot be read, no image is left, or a killed run had other options.
+    """
+    options = FilterOptions(score_thr, mask_score_thr, max_per_image, min_area, overlap)
+    check_number('generate_pseudo_labels', 'batch_size', batch_size, low=1, integer=True)
+    folder, found = find_images(images)
+    names = leave_out(found, exclude)
+    predictor = load_predictor(config, checkpoint, device, cfg_options)
+    truth = Reference(reference, predictor.classes) if reference else None
+    source = {
+        'checkpoint_sha256': sha256(checkpoint),
+        'config_sha256': _config_digest(predictor.config),
+        'batch_size': batch_size,
+        'options': asdict(options),
+    }
+    images_sha256 = hashlib.sha256('\n'.join(names).encode()).hexdigest()
+    header = {
+        'format_version': FORMAT_VERSION,
+        **source,
+        'image_root': str(folder),
+        'images_sha256': images_sha256,
+    }
+    journal = Journal(f'{out}.partial.jsonl', header, resume)
+    try:
+        _label(predictor, folder, names, options, journal, batch_size)
+    finally:
+        journal.close()
+    labelled = [image for batch in journal.batches for image in batch]
+    filename = config.filename if isinstance(config, Config) else config
+    info = {
+        'description': 'pseudo-labels',
+        'castkd_version': __version__,
+        'config': str(filename),
+        'checkpoint': str(checkpoint),
+        **source,
+        'image_root': str(folder),
+    }
+    content = coco_content(labelled, predictor.classes, info)
+    AtomicLocalBackend().put_text(json.dumps(content), out)
+    journal.remove()
+    summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
+    if truth:
+        summary['quality'] = truth.quality(labelled)
+    return summary
+
+
+def find_images(images: str | Path | Sequence[str | Path]) -> tuple[Path, list[str]]:
+    """Return a folder and the names of images relative to it, sorted.
+
+    Args:
+        images: Folder, searched with its sub-folders, or a list of image files.
+
+    Raises:
+        DataError: When there is no image, or one is listed twice or does not exist.
+    """
+    if isinstance(images, (str, Path)):
+        return Path(images), list_images(images)
+    paths = [check_file('images', 'file', path) for path in images]
+    if not paths:
+        raise DataError('images: the list is empty; give a folder or at least one file')
+    folder = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    names = sorted(path.absolute().relative_to(folder).as_posix() for path in paths)
+    refuse_repeated('images', names)
+    return folder, names
+
+
+def leave_out(names: Sequence[str], exclude: str | Path | None) -> list[str]:
+    """Return the names that a list of excluded images does not have.
+
+    Args:
+        names: Image names relative to their folder.
+        exclude: Split file (its labelled images are left out), or text file with one name per line; None keeps all.
+
+    Raises:
+        DataError: When the list cannot be read, or no image is left.
+    """
+    if exclude is None:
+        return list(names)
+    path = check_file('exclude', 'file', exclude, 'give a split file or a text file with image names')
+    if path.suffix == '.json':
+        listed = list(read_split(path).labeled)
+    else:
+        listed = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
+    whole = {_parts(name) for name in listed if name}
+    endings = {parts[start:] for parts in whole for start in range(len(parts))}
+    left = [name for name in names if not _is_listed(_parts(name), whole, endings)]
+    if not left:
+        raise DataError(f'exclude {str(path)!r} lists all {len(names)} images; none is left to label')
+    return left
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of an image path, without its extension."""
+    path = PurePosixPath(name)
+    return (path.with_suffix('') if path.suffix.lower() in IMAGE_SUFFIXES else path).parts
+
+
+def _is_listed(parts: tuple[str, ...], whole: set[tuple], endings: set[tuple]) -> bool:
+    return parts in endings or any(parts[start:] in whole for start in range(len(parts)))
+
+
+def _config_digest(config: Config) -> str:
+    """Return a hash of what decides the predictions: the model and how images are read."""
+    deciding = {'model': config.model, 'pipeline': prediction_dataset(config).pipeline}
+    return hashlib.sha256(Config(deciding).pretty_text.encode()).hexdigest()
+
+
+def _label(
+    predictor: Predictor,
+    folder: Path,
+    names: Sequence[str],
+    options: FilterOptions,
+    journal: Journal,
+    batch_size: int,
+) -> None:
+    """Label the batches that the journal does not have yet."""
+    first = len(journal.batches) * batch_size
+    count = sum(len(image['annotations']) for batch in journal.batches for image in batch)
+    workers = predictor.config.test_dataloader.get('num_workers', 0)
+    batches = predictor.batches([folder / name for name in names[first:]], batch_size, workers)
+    columns = (
+        TextColumn('labelling'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('images, {task.fields[instances]} instances'),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task('', total=len(names), completed=min(first, len(names)), instances=count)
+        for start, samples in zip(range(first, len(names), batch_size), batches, strict=True):
+            batch = [
+                {'file_name': name, **_labels(sample, predictor.classes, options)}
+                for name, sample in zip(names[start : start + batch_size], samples, strict=True)
+            ]
+            journal.append(batch)
+            count += sum(len(image['annotations']) for image in batch)
+            progress.update(task, advance=len(batch), instances=count)
+
+
+def _labels(sample: Any, classes: Sequence[str], options: FilterOptions) -> dict:  # noqa: ANN401
+    """Return size and annotations of one image from its data sample."""
+    predicted = sample.get('pred_instances')
+    if predicted is None or 'masks' not in predicted:
+        raise ConfigError(
+            'the model predicts no instance masks; pseudo-labels need an instance segmentor (for Mask2Former: '
+            'model.test_cfg.instance_on=True)'
+        )
+    mask_scores = predicted.get('mask_scores', predicted.scores)
+    kept, masks = filter_instances(predicted.scores, mask_scores, predicted.masks.bool(), options)
+    labels = predicted.labels[kept]
+    if len(labels) and int(labels.max()) >= len(classes):
+        raise ConfigError(
+            f'the model predicts class {int(labels.max())} but only {len(classes)} classes are named; '
+            'set metainfo.classes of the test dataset'
+        )
+    height, width = sample.metainfo['ori_shape'][:2]
+    annotations = instance_records(masks, labels, predicted.scores[kept], mask_scores[kept])
+    return {'width': width, 'height': height, 'annotations': annotations}

@@ -1,0 +1,200 @@
+"""The plain model in a config and a checkpoint: of a distiller its student, of any other config the model itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch import nn
+
+import castkd.registry  # noqa: F401 - makes the scope known
+from castkd.checkpoints import load_checkpoint, load_strict, student_state
+from castkd.errors import CastkdError, CheckpointError, ConfigError
+
+# What a config says about running a trained model; everything else is about training.
+KEPT_KEYS = (
+    'default_scope',
+    'custom_imports',
+    'model',
+    'val_cfg',
+    'val_dataloader',
+    'val_evaluator',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'env_cfg',
+    'visualizer',
+    'log_processor',
+    'log_level',
+    'launcher',
+    'work_dir',
+)
+
+
+def read_config(config: str | Path | Config, cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and change what the options name.
+
+    Args:
+        config: File, or a config that is copied.
+        cfg_options: New values by dotted key.
+
+    Raises:
+        ConfigError: When the file is missing or no config, or an option does not fit.
+    """
+    if isinstance(config, Config):
+        read = copy.deepcopy(config)
+    else:
+        path = Path(config)
+        if not path.is_file():
+            raise ConfigError(f'config {str(path)!r} does not exist; check the path')
+        try:
+            read = Config.fromfile(path)
+        except Exception as error:
+            raise ConfigError(f'config {str(path)!r} cannot be read: {_one_line(error)}') from error
+    try:
+        read.merge_from_dict(dict(cfg_options or {}))
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f'cfg-options {dict(cfg_options)} do not fit the config: {_one_line(error)}'
+        ) from error
+    if 'model' not in read:
+        raise ConfigError(
+            f"config {read.filename!r} has no 'model'; give the config of a model or a stage, not a recipe"
+        )
+    return read
+
+
+def _one_line(error: BaseException) -> str:
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def student_config(config: Config) -> Config:
+    """Return the part of a config that is needed to run the plain model.
+
+    Args:
+        config: Config of a distiller or of a plain model; stays as it is.
+
+    Returns:
+        A config whose ``model`` is the plain one, with its image preprocessing inside, and without training.
+    """
+    plain = Config(
+        {key: copy.deepcopy(config[key]) for key in KEPT_KEYS if key in config},
+        filename=config.filename,
+    )
+    preprocessor = config.get('data_preprocessor')
+    if 'student' in config.model:
+        # The distiller wraps the preprocessing of one view for all views.
+        preprocessor = config.model.get('data_preprocessor') or preprocessor
+        preprocessor = preprocessor and preprocessor.get('data_preprocessor', preprocessor)
+        plain.model = copy.deepcopy(config.model.student)
+        plain.default_scope = plain.model.pop('_scope_', plain.get('default_scope', 'mmdet'))
+    if preprocessor:
+        plain.model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    visualization = config.get('default_hooks', {}).get('visualization')
+    if visualization:
+        plain.default_hooks = {'visualization': copy.deepcopy(visualization)}
+    plain.setdefault('default_scope', 'mmdet')
+    return plain
+
+
+def prediction_dataset(config: Config) -> ConfigDict:
+    """Return the config of the innermost test dataset, the one with a pipeline.
+
+    Raises:
+        ConfigError: When there is none.
+    """
+    for dataset in _datasets(config.get('test_dataloader', {}).get('dataset', {})):
+        if 'pipeline' in dataset:
+            return dataset
+    raise ConfigError(
+        f'config {config.filename!r} has no test_dataloader.dataset.pipeline; it says how images are read'
+    )
+
+
+def _datasets(dataset: Mapping) -> Iterator[Mapping]:
+    yield dataset
+    for inner in (dataset.get('dataset'), *dataset.get('datasets', ())):
+        if inner:
+            yield from _datasets(inner)
+
+
+def load_student(config: Config, checkpoint: str | Path) -> tuple[nn.Module, dict]:
+    """Build the plain model of a config and load it strictly.
+
+    Args:
+        config: From :func:`student_config`.
+        checkpoint: A distiller's checkpoint, a plain model's or an exported student.
+
+    Returns:
+        The model in eval mode on the CPU, with ``dataset_meta``, and the content of the checkpoint.
+
+    Raises:
+        CheckpointError: When the file is missing, damaged, unsafe, of another model or of other classes.
+        ConfigError: When the model cannot be built.
+    """
+    content = load_checkpoint(checkpoint)
+    model = build_model(config)
+    load_strict(model, student_state(content), str(checkpoint))
+    model.dataset_meta = dataset_meta(config, content, str(checkpoint))
+    return model.eval(), content
+
+
+def build_model(config: Config) -> nn.Module:
+    """Build the model of a config in the config's scope.
+
+    Raises:
+        ConfigError: When a type or an argument is wrong.
+    """
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        try:
+            return MODELS.build(config.model)
+        except CastkdError:
+            raise
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise ConfigError(
+                f'model of config {config.filename!r} cannot be built: {_one_line(error)}'
+            ) from error
+
+
+def dataset_meta(config: Config, checkpoint: Mapping[str, Any], source: str) -> dict:
+    """Return class names and colours, from the checkpoint or, when it has none, from the test dataset.
+
+    Args:
+        config: From :func:`student_config`.
+        checkpoint: Content of the checkpoint.
+        source: Name of the checkpoint, for the error message.
+
+    Returns:
+        ``classes`` (tuple of str) and ``palette`` (list of RGB tuples, or None).
+
+    Raises:
+        CheckpointError: When the checkpoint was trained on other classes than those of the test dataset.
+    """
+    own = _metainfo(prediction_dataset(config), config.default_scope)
+    stored = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    stored = {key.lower(): value for key, value in stored.items()}
+    classes = tuple(stored.get('classes') or own['classes'])
+    expected = tuple(own.get('classes') or classes)
+    if classes != expected:
+        raise CheckpointError(
+            f'{source!r} was trained on classes {_shown(classes)} but the test dataset has {_shown(expected)}; '
+            'use the config that it was made with, or set metainfo.classes of the test dataset'
+        )
+    palette = own.get('palette') or stored.get('palette')
+    return {'classes': classes, 'palette': palette and [tuple(map(int, c)) for c in palette]}
+
+
+def _shown(classes: tuple[str, ...]) -> str:
+    shown = ', '.join(map(repr, classes[:5]))
+    return f'({shown}{", ..." if len(classes) > 5 else ""}; {len(classes)} in all)'
+
+
+def _metainfo(dataset: Mapping, scope: str) -> dict:
+    with DefaultScope.overwrite_default_scope(scope):
+        # Lazy: no annotation is read.
+        built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+    return dict(built.metainfo)

@@ -1,0 +1,199 @@
+"""Builders of plain mmdet model configs, so that a recipe names sizes instead of repeating a hundred lines.
+
+A config file calls them (with ``_base_`` assigned first, as mmengine's plain config style asks). What they return is an ordinary
+mmdet config without anything of castkd in it.
+"""
+
+from __future__ import annotations
+
+from castkd.checks import check_choice
+
+_MEAN = [123.675, 116.28, 103.53]
+_STD = [58.395, 57.12, 57.375]
+
+
+def mask2former(
+    num_classes: int,
+    *,
+    depth: int = 50,
+    base_channels: int = 64,
+    channels: int = 256,
+    num_queries: int = 100,
+    encoder_layers: int = 6,
+    decoder_layers: int = 9,
+    ffn_channels: int = 2048,
+    num_points: int = 12544,
+    norm_eval: bool = False,
+    pretrained: str | None = None,
+) -> dict:
+    """Return an mmdet Mask2Former instance segmentor with a ResNet.
+
+    The set loss is that of Cheng et al. (CVPR 2022): 2 * class + 5 * mask + 5 * dice, no-object weight 0.1.
+
+    Args:
+        num_classes: Number of thing classes.
+        depth: ResNet depth: 18, 34, 50 or 101.
+        base_channels: Width of the ResNet's first stage.
+        channels: Width of pixel decoder and transformer decoder; a multiple of 32.
+        num_queries: Number of queries.
+        encoder_layers: Layers of the deformable pixel decoder.
+        decoder_layers: Layers of the masked-attention decoder.
+        ffn_channels: Width of the decoder's feed-forward layers; the pixel decoder's are half as wide.
+        num_points: Points per mask in cost and loss.
+        norm_eval: Whether the ResNet's batch norms keep their statistics (for a pretrained backbone).
+        pretrained: Checkpoint of the backbone; None starts from random weights.
+
+    Returns:
+        Config with ``_scope_='mmdet'``.
+    """
+    check_choice('mask2former', 'depth', depth, (18, 34, 50, 101))
+    expansion = 1 if depth in (18, 34) else 4
+    attention = {'embed_dims': channels, 'num_heads': 8, 'dropout': 0.0, 'batch_first': True}
+    return {
+        '_scope_': 'mmdet',
+        'type': 'Mask2Former',
+        'data_preprocessor': _preprocessor(),
+        'backbone': {
+            'type': 'ResNet',
+            'depth': depth,
+            'base_channels': base_channels,
+            'num_stages': 4,
+            'out_indices': (0, 1, 2, 3),
+            'frozen_stages': -1,
+            'norm_cfg': {'type': 'BN', 'requires_grad': True},
+            'norm_eval': norm_eval,
+            'style': 'pytorch',
+            'init_cfg': {'type': 'Pretrained', 'checkpoint': pretrained} if pretrained else None,
+        },
+        'panoptic_head': {
+            'type': 'Mask2FormerHead',
+            'in_channels': [base_channels * expansion * 2**level for level in range(4)],
+            'strides': [4, 8, 16, 32],
+            'feat_channels': channels,
+            'out_channels': channels,
+            'num_things_classes': num_classes,
+            'num_stuff_classes': 0,
+            'num_queries': num_queries,
+            'num_transformer_feat_level': 3,
+            'pixel_decoder': _pixel_decoder(channels, encoder_layers, ffn_channels // 2),
+            'enforce_decoder_input_project': False,
+            'positional_encoding': {'num_feats': channels // 2, 'normalize': True},
+            'transformer_decoder': {
+                'return_intermediate': True,
+                'num_layers': decoder_layers,
+                'layer_cfg': {
+                    'self_attn_cfg': attention,
+                    'cross_attn_cfg': attention,
+                    'ffn_cfg': _ffn(channels, ffn_channels),
+                },
+                'init_cfg': None,
+            },
+            **_set_losses(num_classes),
+        },
+        'panoptic_fusion_head': {
+            'type': 'MaskFormerFusionHead',
+            'num_things_classes': num_classes,
+            'num_stuff_classes': 0,
+            'loss_panoptic': None,
+            'init_cfg': None,
+        },
+        'train_cfg': _train_cfg(num_points),
+        'test_cfg': {
+            'panoptic_on': False,
+            'semantic_on': False,
+            'instance_on': True,
+            'max_per_image': min(100, num_queries * num_classes),
+            'iou_thr': 0.8,
+            'filter_low_score': True,
+        },
+    }
+
+
+def _preprocessor() -> dict:
+    return {
+        'type': 'DetDataPreprocessor',
+        'mean': _MEAN,
+        'std': _STD,
+        'bgr_to_rgb': True,
+        'pad_size_divisor': 32,
+        'pad_mask': True,
+        'mask_pad_value': 0,
+    }
+
+
+def _ffn(channels: int, hidden: int) -> dict:
+    return {
+        'embed_dims': channels,
+        'feedforward_channels': hidden,
+        'num_fcs': 2,
+        'ffn_drop': 0.0,
+        'act_cfg': {'type': 'ReLU', 'inplace': True},
+    }
+
+
+def _pixel_decoder(channels: int, layers: int, hidden: int) -> dict:
+    return {
+        'type': 'MSDeformAttnPixelDecoder',
+        'num_outs': 3,
+        'norm_cfg': {'type': 'GN', 'num_groups': min(32, channels // 2)},
+        'act_cfg': {'type': 'ReLU'},
+        'encoder': {
+            'num_layers': layers,
+            'layer_cfg': {
+                'self_attn_cfg': {
+                    'embed_dims': channels,
+                    'num_heads': 8,
+                    'num_levels': 3,
+                    'num_points': 4,
+                    'dropout': 0.0,
+                    'batch_first': True,
+                },
+                'ffn_cfg': _ffn(channels, hidden),
+            },
+        },
+        'positional_encoding': {'num_feats': channels // 2, 'normalize': True},
+    }
+
+
+def _set_losses(num_classes: int) -> dict:
+    return {
+        'loss_cls': {
+            'type': 'CrossEntropyLoss',
+            'use_sigmoid': False,
+            'loss_weight': 2.0,
+            'reduction': 'mean',
+            'class_weight': [1.0] * num_classes + [0.1],
+        },
+        'loss_mask': {
+            'type': 'CrossEntropyLoss',
+            'use_sigmoid': True,
+            'reduction': 'mean',
+            'loss_weight': 5.0,
+        },
+        'loss_dice': {
+            'type': 'DiceLoss',
+            'use_sigmoid': True,
+            'activate': True,
+            'reduction': 'mean',
+            'naive_dice': True,
+            'eps': 1.0,
+            'loss_weight': 5.0,
+        },
+    }
+
+
+def _train_cfg(num_points: int) -> dict:
+    return {
+        'num_points': num_points,
+        'oversample_ratio': 3.0,
+        'importance_sample_ratio': 0.75,
+        'assigner': {
+            'type': 'HungarianAssigner',
+            'match_costs': [
+                {'type': 'ClassificationCost', 'weight': 2.0},
+                {'type': 'CrossEntropyLossCost', 'weight': 5.0, 'use_sigmoid': True},
+                {'type': 'DiceCost', 'weight': 5.0, 'pred_act': True, 'eps': 1.0},
+            ],
+        },
+        'sampler': {'type': 'MaskPseudoSampler'},
+    }

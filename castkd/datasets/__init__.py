@@ -1,0 +1,29 @@
+"""Labelled and unlabelled images: splits, sources, samplers, loading and transforms."""
+
+from castkd.datasets import transforms
+from castkd.datasets.loading import LoadImage
+from castkd.datasets.samplers import RatioBatchSampler
+from castkd.datasets.source import Draw, ImageFolder, SourceDataset
+from castkd.datasets.splits import (
+    Split,
+    check_disjoint,
+    draw_split,
+    read_split,
+    split_from_list,
+    write_split,
+)
+
+__all__ = [
+    'Draw',
+    'ImageFolder',
+    'LoadImage',
+    'RatioBatchSampler',
+    'SourceDataset',
+    'Split',
+    'check_disjoint',
+    'draw_split',
+    'read_split',
+    'split_from_list',
+    'transforms',
+    'write_split',
+]

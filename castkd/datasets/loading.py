@@ -1,0 +1,102 @@
+"""Reading images, with errors that name the file and the cure."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import get
+from PIL import Image
+
+from castkd.errors import DataError
+from castkd.registry import TRANSFORMS
+
+# Per format: how a file starts and how a whole one ends.
+MARKERS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'))
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` for 8-bit images, which refuses what OpenCV would read silently wrong.
+
+    Grey images become three equal channels and an alpha channel is dropped. A file that is missing, truncated, no image
+    or of another depth than 8 bits ends in one line. Reads ``img_path``; sets ``img`` (H, W, 3) BGR in [0, 255],
+    ``img_shape`` and ``ori_shape``.
+
+    Args:
+        to_float32: Whether the image becomes float32 instead of uint8, with the same values.
+        backend_args: Storage backend of mmengine; None means that the path tells.
+    """
+
+    def __init__(self, to_float32: bool = False, backend_args: dict | None = None) -> None:
+        super().__init__(to_float32=to_float32, backend_args=backend_args)
+
+    def transform(self, results: dict) -> dict:
+        """Read the image of ``results``.
+
+        Raises:
+            DataError: When the file cannot be read as an 8-bit image.
+        """
+        path = results['img_path']
+        image = decode_image(self._read(path), path)
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = image.shape[:2]
+        results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return get(path, backend_args=self.backend_args)
+        except FileNotFoundError as error:
+            raise DataError(
+                f'image {path!r} does not exist; check data_root, data_prefix and the annotation file'
+            ) from error
+        except OSError as error:
+            raise DataError(f'image {path!r} cannot be read ({error.strerror or error})') from error
+
+
+def decode_image(content: bytes, path: str) -> np.ndarray:
+    """Decode the bytes of an image file.
+
+    Args:
+        content: Whole content of the file.
+        path: Its name, for errors.
+
+    Returns:
+        Image (H, W, 3), uint8, BGR.
+
+    Raises:
+        DataError: When it is empty, truncated, no image, or has another depth than 8 bits.
+    """
+    if not content:
+        raise DataError(f'image {path!r} is an empty file; fetch it again or leave it out')
+    _refuse_truncated(content, path)
+    # With ANYDEPTH the depth is kept and can be seen; without, 16 bits would be cut to 8 without a word.
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        raise DataError(f'image {path!r} is not an image that OpenCV can read; convert it to PNG or JPEG')
+    if image.dtype != np.uint8:
+        raise DataError(
+            f'image {path!r} has {8 * image.dtype.itemsize} bits per channel; convert it to 8 bits with a range of '
+            'your choice, since cutting bits off would lose dark detail'
+        )
+    return image
+
+
+def _refuse_truncated(content: bytes, path: str) -> None:
+    """Refuse a cut JPEG or PNG; OpenCV would return the upper part with a grey or black rest.
+
+    The end marker settles nearly every file at no cost. Files with something behind it are decoded by Pillow, which is
+    strict.
+    """
+    for start, end in MARKERS:
+        if content.startswith(start) and not content.rstrip(b'\x00').endswith(end):
+            try:
+                with Image.open(io.BytesIO(content)) as image:
+                    image.load()
+            except (OSError, SyntaxError, ValueError) as error:
+                raise DataError(
+                    f'image {path!r} is truncated ({len(content)} bytes, {error}); fetch it again or leave it out'
+                ) from error

@@ -1,0 +1,228 @@
+"""Pseudo-labels: what is kept of a teacher's instances, and the COCO file they are stored in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from castkd.checks import check_choice, check_file, check_number
+from castkd.errors import DataError
+
+FORMAT_VERSION = 1
+OVERLAPS = ('score', 'area', 'keep')
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """What makes an instance a pseudo-label.
+
+    Attributes:
+        score_thr: Instances need a score above it, in [0, 1].
+        mask_score_thr: Instances need a mask score above it, in [0, 1].
+        max_per_image: At most this many instances of an image, the best scores first.
+        min_area: Instances with fewer pixels, after overlaps are settled, are dropped; at least 1.
+        overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area`` (thin objects in
+            front of large ones), or everyone (``keep``).
+    """
+
+    score_thr: float = 0.3
+    mask_score_thr: float = 0.0
+    max_per_image: int = 100
+    min_area: int = 1
+    overlap: str = 'score'
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_number('pseudo-labels', 'score_thr', self.score_thr, low=0, high=1)
+        check_number('pseudo-labels', 'mask_score_thr', self.mask_score_thr, low=0, high=1)
+        check_number('pseudo-labels', 'max_per_image', self.max_per_image, low=1, integer=True)
+        check_number('pseudo-labels', 'min_area', self.min_area, low=1, integer=True)
+        check_choice('pseudo-labels', 'overlap', self.overlap, OVERLAPS)
+
+
+def filter_instances(
+    scores: Tensor, mask_scores: Tensor, masks: Tensor, options: FilterOptions
+) -> tuple[Tensor, Tensor]:
+    """Choose the instances of one image that become pseudo-labels.
+
+    Args:
+        scores: Score per instance, (N,), in any order.
+        mask_scores: Quality of each mask, (N,); the scores again when the model gives none.
+        masks: Binary masks, (N, H, W) bool.
+        options: Thresholds and rules.
+
+    Returns:
+        Indices of the kept instances, (M,), best score first, and their masks, (M, H, W) bool, without the pixels that
+        they lost to others.
+    """
+    kept = select_instances(scores, mask_scores, options)
+    masks = resolve_overlaps(masks[kept], options.overlap)
+    large = masks.flatten(1).sum(1) >= options.min_area
+    return kept[large], masks[large]
+
+
+def select_instances(scores: Tensor, mask_scores: Tensor, options: FilterOptions) -> Tensor:
+    """Return indices, (M,), of the instances above both thresholds, best score first, at most ``max_per_image``."""
+    above = (scores > options.score_thr) & (mask_scores > options.mask_score_thr)
+    order = torch.argsort(scores, descending=True, stable=True)
+    return order[above[order]][: options.max_per_image]
+
+
+def resolve_overlaps(masks: Tensor, overlap: str) -> Tensor:
+    """Give every pixel to at most one mask.
+
+    Args:
+        masks: Binary masks, (N, H, W) bool, best score first.
+        overlap: ``score`` (first come, first served), ``area`` (the smaller mask first) or ``keep`` (nothing changes).
+
+    Returns:
+        Masks in the same order, (N, H, W) bool; a mask that lost every pixel is empty.
+    """
+    if overlap == 'keep':
+        return masks
+    order = range(len(masks))
+    if overlap == 'area':
+        order = torch.argsort(masks.flatten(1).sum(1), stable=True).tolist()
+    settled = torch.zeros_like(masks)
+    taken = torch.zeros(masks.shape[1:], dtype=torch.bool, device=masks.device)
+    for index in order:
+        settled[index] = masks[index] & ~taken
+        taken |= masks[index]
+    return settled
+
+
+def encode_masks(masks: Tensor | np.ndarray) -> list[dict]:
+    """Return compressed COCO run lengths of binary masks (N, H, W), with ``counts`` as text."""
+    if torch.is_tensor(masks):
+        masks = masks.cpu().numpy()
+    if len(masks) == 0:
+        return []
+    columns = np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0))
+    return [
+        {'size': [int(side) for side in code['size']], 'counts': code['counts'].decode('ascii')}
+        for code in coco_mask.encode(columns)
+    ]
+
+
+def instance_records(
+    masks: Tensor, labels: Tensor, scores: Tensor, mask_scores: Tensor
+) -> list[dict]:
+    """Return one COCO annotation per instance of an image, without ids.
+
+    Args:
+        masks: Binary masks in pixels of the image file, (N, H, W) bool.
+        labels: Class index per instance, (N,), from 0.
+        scores: Score per instance, (N,).
+        mask_scores: Mask quality per instance, (N,).
+    """
+    return [
+        {
+            'category_id': label + 1,
+            'segmentation': code,
+            'bbox': coco_mask.toBbox(code).tolist(),
+            'area': int(coco_mask.area(code)),
+            'iscrowd': 0,
+            'score': score,
+            'mask_score': mask_score,
+        }
+        for code, label, score, mask_score in zip(
+            encode_masks(masks), labels.tolist(), scores.tolist(), mask_scores.tolist(), strict=True
+        )
+    ]
+
+
+def coco_content(
+    images: Iterable[Mapping[str, Any]], classes: Sequence[str], info: Mapping[str, Any]
+) -> dict:
+    """Return the content of a pseudo-label file: COCO, with ``score`` and ``mask_score`` in every annotation.
+
+    Args:
+        images: Per image ``file_name``, ``width``, ``height`` and ``annotations`` (from :func:`instance_records`).
+        classes: Class names; the category id is the index plus one.
+        info: Where the labels come from; the counts and the format version are added.
+    """
+    image_records, annotations = [], []
+    counts = dict.fromkeys(classes, 0)
+    for image_id, image in enumerate(images, start=1):
+        sizes = {key: image[key] for key in ('file_name', 'width', 'height')}
+        image_records.append({'id': image_id, **sizes})
+        for annotation in image['annotations']:
+            ids = {'id': len(annotations) + 1, 'image_id': image_id}
+            annotations.append({**ids, **annotation})
+            counts[classes[annotation['category_id'] - 1]] += 1
+    with_labels = len({annotation['image_id'] for annotation in annotations})
+    info = {
+        'format_version': FORMAT_VERSION,
+        **info,
+        'num_images': len(image_records),
+        'num_images_without_instances': len(image_records) - with_labels,
+        'num_instances': len(annotations),
+        'num_instances_per_class': counts,
+    }
+    categories = [{'id': index, 'name': name} for index, name in enumerate(classes, start=1)]
+    return {
+        'info': info,
+        'categories': categories,
+        'images': image_records,
+        'annotations': annotations,
+    }
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Content of a pseudo-label file.
+
+    Attributes:
+        info: Where the labels come from, and counts.
+        classes: Class names.
+        images: Per image ``id``, ``file_name``, ``width``, ``height`` and ``annotations``.
+    """
+
+    info: dict
+    classes: tuple[str, ...]
+    images: list[dict]
+
+
+def read_pseudo_labels(path: str | Path) -> PseudoLabels:
+    """Read a pseudo-label file.
+
+    Raises:
+        DataError: When it is missing, damaged or of another format.
+    """
+    path = check_file('pseudo-labels', 'file', path, 'make it with tools/pseudo_label.py')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        info = content['info']
+        version = info['format_version']
+        classes = tuple(category['name'] for category in content['categories'])
+        images = {image['id']: {**image, 'annotations': []} for image in content['images']}
+        for annotation in content['annotations']:
+            images[annotation['image_id']]['annotations'].append(annotation)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{str(path)!r} is no pseudo-label file or damaged ({type(error).__name__}: {error}); '
+            'make it again with tools/pseudo_label.py'
+        ) from error
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f'{str(path)!r} has format version {version}, this castkd reads {FORMAT_VERSION}; '
+            'make it again with tools/pseudo_label.py'
+        )
+    return PseudoLabels(info, classes, list(images.values()))
+
+
+def decode_masks(image: Mapping[str, Any]) -> np.ndarray:
+    """Return the masks of one image of a pseudo-label file, (N, H, W) bool."""
+    shape = (len(image['annotations']), image['height'], image['width'])
+    masks = np.zeros(shape, dtype=bool)
+    for index, annotation in enumerate(image['annotations']):
+        masks[index] = coco_mask.decode(annotation['segmentation'])
+    return masks

@@ -1,0 +1,17 @@
+"""Transforms of images and labels."""
+
+from castkd.datasets.transforms.geometry import (
+    relative_homography,
+    warp_boxes,
+    warp_masks,
+    warp_semantic,
+)
+from castkd.datasets.transforms.photometric import StrongPhotometric
+
+__all__ = [
+    'StrongPhotometric',
+    'relative_homography',
+    'warp_boxes',
+    'warp_masks',
+    'warp_semantic',
+]

@@ -1,0 +1,218 @@
+"""Turn a teacher's outputs into targets for the student's view."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from mmdet.structures.mask import BitmapMasks, mask2bbox
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from castkd.checks import check_number
+from castkd.datasets.transforms.geometry import relative_homography, warp_masks
+from castkd.registry import MODELS
+from castkd.structures import Pass, PassResult, PseudoTargets
+from castkd.teachers import Teacher
+
+
+@dataclass
+class PseudoBatch:
+    """Pseudo-labels of one batch.
+
+    Attributes:
+        samples: Data samples of the student's view whose ``gt_instances`` are the pseudo-labels.
+        statistics: Numbers for the log: candidates, kept, share of images with labels, best score.
+    """
+
+    samples: list
+    statistics: dict[str, float]
+
+
+class PseudoLabeler(ABC):
+    """Base of the pseudo-labellers: filter in the teacher's view, carry to the student's.
+
+    Args:
+        min_area: Smallest mask area in the student's view, in pixels; smaller ones are dropped.
+    """
+
+    def __init__(self, min_area: float = 1.0) -> None:
+        check_number(type(self).__name__, 'min_area', min_area, low=0)
+        self.min_area = min_area
+
+    @abstractmethod
+    def request(self, targets: PseudoTargets) -> Pass:
+        """Return the teacher's run that the labels are read from."""
+
+    @abstractmethod
+    def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
+        """Return per image all instances that may become labels, best score first.
+
+        Each has ``labels`` (n,), ``scores`` (n,), ``masks`` (n, H, W) bool in the teacher view's input pixels, and
+        ``accepted`` (n,) bool.
+        """
+
+    def __call__(
+        self, result: PassResult, teacher: Teacher, teacher_samples: list, student_samples: list
+    ) -> PseudoBatch:
+        """Make targets for one batch.
+
+        Args:
+            result: Result of the teacher's run that :meth:`request` asked for.
+            teacher: The teacher.
+            teacher_samples: Data samples of the view that the teacher saw.
+            student_samples: Data samples of the view that the student sees.
+
+        Returns:
+            The labels and what was counted on the way.
+        """
+        labelled, scores, kept, candidates = [], [], 0, 0
+        found = self.candidates(result, teacher, teacher_samples)
+        for instances, source, target in zip(found, teacher_samples, student_samples, strict=True):
+            candidates += len(instances)
+            scores.append(instances.scores.max().item() if len(instances) else 0.0)
+            accepted = instances[instances.accepted]
+            sample = target.clone()
+            sample.gt_instances = carry_instances(accepted, source, target, self.min_area)
+            kept += len(sample.gt_instances)
+            labelled.append(sample)
+        with_labels = sum(len(sample.gt_instances) > 0 for sample in labelled)
+        statistics = {
+            'candidates': float(candidates),
+            'kept': float(kept),
+            'images_with_labels': with_labels / max(len(labelled), 1),
+            'max_score': max(scores, default=0.0),
+        }
+        return PseudoBatch(labelled, statistics)
+
+
+def carry_instances(
+    instances: InstanceData, source: object, target: object, min_area: float = 1.0
+) -> InstanceData:
+    """Carry instances from one view of an image to another by the recorded homographies.
+
+    Args:
+        instances: With ``labels`` (n,), ``scores`` (n,), ``masks`` (n, H, W) bool in the source view's input pixels.
+        source: Data sample of the view they were found in.
+        target: Data sample of the view they are wanted in.
+        min_area: Masks of fewer pixels in the target view are dropped.
+
+    Returns:
+        Instances with ``labels``, ``scores``, ``bboxes`` (m, 4) and ``masks`` (BitmapMasks of the target view's padded
+        size), as mmdet heads expect their targets.
+    """
+    shape = target.metainfo.get('batch_input_shape', target.metainfo['img_shape'])[:2]
+    matrix = relative_homography(source, target)
+    masks = warp_masks(instances.masks, matrix, shape)
+    height, width = target.metainfo['img_shape'][:2]
+    masks[:, height:] = False
+    masks[:, :, width:] = False
+    keep = masks.flatten(1).sum(1) >= max(min_area, 1.0)
+    masks = masks[keep]
+    carried = InstanceData()
+    carried.labels = instances.labels[keep]
+    carried.scores = instances.scores[keep]
+    carried.bboxes = mask2bbox(masks).to(instances.scores.dtype)
+    carried.masks = BitmapMasks(masks.cpu().numpy().astype(np.uint8), *shape)
+    return carried
+
+
+@MODELS.register_module()
+class InstancePseudoLabeler(PseudoLabeler):
+    """Pseudo-labels from post-processed predictions with masks.
+
+    Args:
+        score_thr: Instances need a score above it, in [0, 1].
+        max_per_image: At most this many instances, the best first.
+        min_area: See :class:`PseudoLabeler`.
+    """
+
+    def __init__(self, score_thr: float = 0.3, max_per_image: int = 100, min_area: float = 1.0) -> None:
+        super().__init__(min_area)
+        check_number('InstancePseudoLabeler', 'score_thr', score_thr, low=0, high=1)
+        check_number('InstancePseudoLabeler', 'max_per_image', max_per_image, low=1, integer=True)
+        self.score_thr = score_thr
+        self.max_per_image = max_per_image
+
+    def request(self, targets: PseudoTargets) -> Pass:
+        """Ask for predictions."""
+        return Pass(targets.teacher, targets.view, 'predict', grad=False)
+
+    def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
+        """Return the predictions, best first; those above the threshold are accepted."""
+        del teacher, samples
+        found = []
+        for sample in result.predictions:
+            predicted = sample.pred_instances
+            order = predicted.scores.argsort(descending=True)
+            instances = predicted[order]
+            accepted = instances.scores > self.score_thr
+            accepted[self.max_per_image :] = False
+            instances.accepted = accepted
+            found.append(instances)
+        return found
+
+
+@MODELS.register_module()
+class QueryPseudoLabeler(PseudoLabeler):
+    """Pseudo-labels from raw queries, one label per query (Guided Distillation, Berrada et al., WACV 2024).
+
+    A query is kept when its most likely class is not "no object", that class has a probability above ``score_thr``, and its
+    mask probabilities sum to more than ``min_soft_area`` on the head's own mask grid. Overlaps are kept.
+
+    Args:
+        score_thr: Smallest class probability, in [0, 1].
+        min_soft_area: Smallest sum of mask probabilities, in cells of the head's mask grid.
+        head: Path of the query head inside the teacher; its output is (class logits per layer, mask logits per layer).
+        min_area: See :class:`PseudoLabeler`.
+    """
+
+    def __init__(
+        self,
+        score_thr: float = 0.7,
+        min_soft_area: float = 5.0,
+        head: str = 'panoptic_head',
+        min_area: float = 1.0,
+    ) -> None:
+        super().__init__(min_area)
+        check_number('QueryPseudoLabeler', 'score_thr', score_thr, low=0, high=1)
+        check_number('QueryPseudoLabeler', 'min_soft_area', min_soft_area, low=0)
+        self.score_thr = score_thr
+        self.min_soft_area = min_soft_area
+        self.taps = (f'{head}[0][-1]', f'{head}[1][-1]')
+
+    def request(self, targets: PseudoTargets) -> Pass:
+        """Ask for the head's raw outputs."""
+        return Pass(targets.teacher, targets.view, 'forward', taps=self.taps, grad=False)
+
+    def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
+        """Return one instance per query whose most likely class is an object, best first."""
+        cls_logits, mask_logits = (result.taps[path] for path in self.taps)
+        shape = samples[0].metainfo['batch_input_shape']
+        return [
+            self._image(cls_logits[index], mask_logits[index], shape, teacher)
+            for index in range(len(samples))
+        ]
+
+    def _image(
+        self, cls_logits: Tensor, mask_logits: Tensor, shape: tuple[int, int], teacher: Teacher
+    ) -> InstanceData:
+        scores, labels = cls_logits.float().softmax(-1).max(-1)
+        soft_area = mask_logits.float().sigmoid().flatten(1).sum(1)
+        is_object = labels < cls_logits.shape[-1] - 1
+        order = scores.argsort(descending=True)
+        order = order[is_object[order]]
+        labels = teacher.map_labels(labels[order])
+        known = labels >= 0
+        order, labels = order[known], labels[known]
+        masks = F.interpolate(
+            mask_logits[order][:, None].float(), size=tuple(shape), mode='bilinear', align_corners=False
+        )
+        instances = InstanceData()
+        instances.labels = labels
+        instances.scores = scores[order]
+        instances.masks = masks[:, 0] > 0
+        instances.accepted = (scores[order] > self.score_thr) & (soft_area[order] > self.min_soft_area)
+        return instances

@@ -1,0 +1,48 @@
+"""Errors that a user can act on: one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CastkdError(Exception):
+    """Base of every error that castkd raises on purpose; its text is one line for people.
+
+    Tools print the text without a traceback and exit with status 2.
+    """
+
+
+class ConfigError(CastkdError, ValueError):
+    """A config key or value is wrong; the text names the dotted key."""
+
+
+class DataError(CastkdError, ValueError):
+    """An image, annotation or split is wrong; the text names the file."""
+
+
+class CheckpointError(CastkdError, RuntimeError):
+    """A checkpoint is missing, damaged, unsafe or of another model; the text names the file."""
+
+
+class TrainingError(CastkdError, RuntimeError):
+    """Training cannot go on (a loss is not finite, a teacher is below its floor)."""
+
+
+def near_names(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Suggest known names close to a wrong one.
+
+    Args:
+        name: The name that was not found.
+        known: The names that exist.
+        limit: At most this many suggestions.
+
+    Returns:
+        A clause such as ``did you mean 'a' or 'b'?``, or ``known: 'a', 'b'`` when nothing is close.
+    """
+    known = sorted(set(known))
+    close = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
+    if close:
+        return 'did you mean ' + ' or '.join(repr(item) for item in close) + '?'
+    shown = ', '.join(repr(item) for item in known[:20])
+    return f'known: {shown}' + (', ...' if len(known) > 20 else '')

@@ -1,0 +1,179 @@
+"""Which predicted instances are right: matching by mask overlap, precision and recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from castkd.checks import check_number
+from castkd.datasets.pseudo_store import encode_masks
+
+# COCO's bounds in pixels: small below 32 x 32, large from 96 x 96.
+SIZE_BOUNDS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}
+SCORE_STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def to_run_lengths(masks: Any) -> list[dict]:  # noqa: ANN401 - every form of masks in the mm packages
+    """Return COCO run lengths of masks in any form.
+
+    Args:
+        masks: Run lengths, an array or tensor (N, H, W), or mmdet's ``BitmapMasks`` or ``PolygonMasks``.
+    """
+    if isinstance(masks, (list, tuple)):
+        return list(masks)
+    if hasattr(masks, 'to_ndarray'):
+        masks = masks.to_ndarray()
+    return encode_masks(masks)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """How the predictions of one image fit its ground truth.
+
+    Attributes:
+        target: Index of the ground-truth instance that each prediction found, -1 for none, (P,).
+        ignored: Predictions that found nothing but lie in a crowd region and count neither way, (P,) bool.
+        found: Whether each ground-truth instance was found, (G,) bool; crowd regions never are.
+    """
+
+    target: np.ndarray
+    ignored: np.ndarray
+    found: np.ndarray
+
+    @property
+    def true_positive(self) -> np.ndarray:
+        """Predictions that found an instance, (P,) bool."""
+        return self.target >= 0
+
+
+def match_instances(
+    pred_masks: Any,  # noqa: ANN401 - see to_run_lengths
+    pred_scores: Any,  # noqa: ANN401 - array or tensor
+    pred_labels: Any,  # noqa: ANN401 - array or tensor
+    gt_masks: Any,  # noqa: ANN401 - see to_run_lengths
+    gt_labels: Any,  # noqa: ANN401 - array or tensor
+    iou_thr: float = 0.5,
+    gt_crowd: Any = None,  # noqa: ANN401 - array or tensor
+) -> Matches:
+    """Match predictions with ground truth of the same class, the best score first, each instance once.
+
+    Args:
+        pred_masks: P masks in any form of :func:`to_run_lengths`.
+        pred_scores: Scores, (P,).
+        pred_labels: Class indices, (P,).
+        gt_masks: G masks.
+        gt_labels: Class indices, (G,).
+        iou_thr: Smallest intersection over union of a match, in (0, 1].
+        gt_crowd: Crowd flags, (G,); None for no crowd. A prediction lies in a crowd region when ``iou_thr`` of its own
+            area does.
+    """
+    check_number('match_instances', 'iou_thr', iou_thr, low=0, high=1, low_open=True)
+    predictions, truths = to_run_lengths(pred_masks), to_run_lengths(gt_masks)
+    scores, labels, truth_labels = _array(pred_scores), _array(pred_labels), _array(gt_labels)
+    crowd = np.zeros(len(truths), dtype=bool) if gt_crowd is None else _array(gt_crowd).astype(bool)
+    target = np.full(len(predictions), -1)
+    ignored = np.zeros(len(predictions), dtype=bool)
+    found = np.zeros(len(truths), dtype=bool)
+    if predictions and truths:
+        overlap = np.asarray(coco_mask.iou(predictions, truths, crowd.astype(np.uint8).tolist()))
+        overlap = np.where(labels[:, None] == truth_labels[None], overlap, 0.0)
+        for index in np.argsort(-scores, kind='stable'):
+            free = np.where(found | crowd, 0.0, overlap[index])
+            best = int(free.argmax())
+            if free[best] >= iou_thr:
+                target[index], found[best] = best, True
+            else:
+                ignored[index] = bool((overlap[index][crowd] >= iou_thr).any())
+    return Matches(target, ignored, found)
+
+
+class PrecisionRecall:
+    """Precision and recall over many images, in all, by object size and above rising scores.
+
+    Args:
+        iou_thr: Smallest mask overlap of a match, in (0, 1].
+    """
+
+    def __init__(self, iou_thr: float = 0.5) -> None:
+        check_number('PrecisionRecall', 'iou_thr', iou_thr, low=0, high=1, low_open=True)
+        self.iou_thr = iou_thr
+        # Per prediction: score, area, whether it is right. Per ground truth: area, score that found it or -1.
+        self._predictions: list[tuple[float, float, bool]] = []
+        self._truths: list[tuple[float, float]] = []
+
+    def update(
+        self,
+        pred_masks: Any,  # noqa: ANN401 - see to_run_lengths
+        pred_scores: Any,  # noqa: ANN401 - array or tensor
+        pred_labels: Any,  # noqa: ANN401 - array or tensor
+        gt_masks: Any,  # noqa: ANN401 - see to_run_lengths
+        gt_labels: Any,  # noqa: ANN401 - array or tensor
+        gt_crowd: Any = None,  # noqa: ANN401 - array or tensor
+    ) -> None:
+        """Add one image; arguments as of :func:`match_instances`."""
+        predictions, truths = to_run_lengths(pred_masks), to_run_lengths(gt_masks)
+        scores = _array(pred_scores)
+        crowd = np.zeros(len(truths), bool) if gt_crowd is None else _array(gt_crowd).astype(bool)
+        matches = match_instances(
+            predictions, scores, pred_labels, truths, gt_labels, self.iou_thr, crowd
+        )
+        found_by = np.full(len(truths), -1.0)
+        right = matches.true_positive
+        found_by[matches.target[right]] = scores[right]
+        areas = _areas(predictions)
+        self._predictions += [
+            (float(scores[index]), areas[index], bool(right[index]))
+            for index in np.flatnonzero(~matches.ignored)
+        ]
+        areas = _areas(truths)
+        self._truths += [(areas[index], float(found_by[index])) for index in np.flatnonzero(~crowd)]
+
+    def compute(self) -> dict:
+        """Return the numbers so far, ready for JSON.
+
+        Returns:
+            ``precision`` and ``recall`` in [0, 1] (None without predictions or instances), ``predictions``, ``instances``
+            (counts), ``by_size`` (the same per COCO size; the sizes of predictions for precision, of ground truth for
+            recall) and ``by_score`` (the same, with only the predictions whose score is above ``above``).
+        """
+        predictions = np.array(self._predictions).reshape(-1, 3)
+        truths = np.array(self._truths).reshape(-1, 2)
+        by_size = {
+            name: _numbers(
+                predictions[_between(predictions[:, 1], bounds)], truths[_between(truths[:, 0], bounds)]
+            )
+            for name, bounds in SIZE_BOUNDS.items()
+        }
+        by_score = [
+            {'above': step, **_numbers(predictions[predictions[:, 0] > step], truths, step)}
+            for step in SCORE_STEPS
+        ]
+        return {**_numbers(predictions, truths), 'by_size': by_size, 'by_score': by_score}
+
+
+def _numbers(predictions: np.ndarray, truths: np.ndarray, above: float = -0.5) -> dict:
+    precision = float(predictions[:, 2].mean()) if len(predictions) else None
+    recall = float((truths[:, 1] > above).mean()) if len(truths) else None
+    return {
+        'precision': precision,
+        'recall': recall,
+        'predictions': len(predictions),
+        'instances': len(truths),
+    }
+
+
+def _between(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    return (values >= bounds[0]) & (values < bounds[1])
+
+
+def _areas(run_lengths: Sequence[dict]) -> list[float]:
+    return [float(coco_mask.area(code)) for code in run_lengths]
+
+
+def _array(values: Any) -> np.ndarray:  # noqa: ANN401 - array, tensor or list
+    return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)

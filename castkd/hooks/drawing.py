@@ -1,0 +1,94 @@
+"""Views with their instances, drawn side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from castkd.teachers.normalization import InputConverter
+
+# Longest side of a drawn image in pixels: small images are enlarged, so that scores can be read.
+LONG_SIDE = 640
+_TITLE_HEIGHT = 24
+
+
+def to_pixels(preprocessor: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> list[np.ndarray]:
+    """Undo a network's image normalisation.
+
+    Args:
+        preprocessor: The network's data preprocessor.
+        inputs: Normalised images, (B, 3, H, W).
+        samples: Their B data samples.
+
+    Returns:
+        B images (h, w, 3), uint8, BGR, without padding.
+    """
+    pixels, _ = InputConverter(preprocessor, nn.Identity())(inputs.detach().float(), list(samples))
+    images = pixels.clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    shapes = [sample.metainfo['img_shape'][:2] for sample in samples]
+    return [image[:height, :width] for image, (height, width) in zip(images, shapes, strict=True)]
+
+
+def draw_instances(
+    image: np.ndarray, instances: InstanceData | None, metainfo: Mapping[str, Any]
+) -> np.ndarray:
+    """Draw masks, boxes, class names and, where there are any, scores.
+
+    Args:
+        image: (h, w, 3), uint8, BGR.
+        instances: With ``labels``, ``bboxes``, maybe ``masks`` (BitmapMasks or PolygonMasks, may be padded) and
+            ``scores``; None draws nothing.
+        metainfo: ``classes`` and ``palette`` of the dataset.
+
+    Returns:
+        The drawn image, enlarged or shrunk to a longest side of :data:`LONG_SIDE`, uint8, BGR.
+    """
+    height, width = image.shape[:2]
+    scale = LONG_SIDE / max(height, width)
+    size = (round(height * scale), round(width * scale))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    enlarged = cv2.resize(image, size[::-1], interpolation=interpolation)
+    if instances is None or len(instances) == 0:
+        return enlarged
+    drawn = InstanceData(labels=instances.labels.cpu(), bboxes=instances.bboxes.cpu() * scale)
+    if 'scores' in instances:
+        drawn.scores = instances.scores.cpu()
+    if 'masks' in instances:
+        drawn.masks = instances.masks.crop(np.array([0, 0, width, height])).resize(size)
+    visualizer = DetLocalVisualizer(line_width=1, alpha=0.4)
+    visualizer.dataset_meta = dict(metainfo)
+    # mmdet varies its colours with NumPy's global generator, which augmentation may use as well.
+    state = np.random.get_state()
+    sample = DetDataSample(gt_instances=drawn)
+    visualizer.add_datasample('', enlarged[..., ::-1], sample, draw_pred=False)
+    np.random.set_state(state)
+    return np.ascontiguousarray(visualizer.get_image()[..., ::-1])
+
+
+def titled(image: np.ndarray, title: str) -> np.ndarray:
+    """Return ``image`` (h, w, 3) with a line of text above it, (h + 24, w, 3)."""
+    bar = np.full((_TITLE_HEIGHT, image.shape[1], 3), 255, np.uint8)
+    cv2.putText(bar, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([bar, image])
+
+
+def grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return one image from columns of images of any size, uint8; gaps are white."""
+    rows = max(len(column) for column in columns)
+    heights = [
+        max(column[row].shape[0] for column in columns if row < len(column)) for row in range(rows)
+    ]
+    widths = [max(image.shape[1] for image in column) for column in columns]
+    canvas = np.full((sum(heights), sum(widths), 3), 255, np.uint8)
+    for index, column in enumerate(columns):
+        for row, image in enumerate(column):
+            top, left = sum(heights[:row]), sum(widths[:index])
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas

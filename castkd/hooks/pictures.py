@@ -1,0 +1,89 @@
+"""Pictures of what the student learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+from mmengine.dist import master_only
+from mmengine.fileio import put
+from mmengine.hooks import Hook
+
+from castkd.checks import check_number
+from castkd.hooks.common import distiller_of
+from castkd.hooks.drawing import draw_instances, grid, titled, to_pixels
+from castkd.registry import HOOKS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class Pictures(Hook):
+    """Draw the views of a step with the instances that belong to them, scores beside them.
+
+    Acts every ``interval`` training steps. Reads the views, labels and pseudo-labels of that step; changes nothing; writes
+    ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per view. A view that a teacher
+    labelled shows what was accepted there; the view that learns from it shows the same instances carried over; any other
+    view shows its own labels, also those that a file of pseudo-labels gave. Stores nothing in a checkpoint.
+
+    Args:
+        interval: Steps between pictures, at least 1.
+        num_images: Rows, at least 1; a smaller batch gives fewer.
+    """
+
+    def __init__(self, interval: int = 500, num_images: int = 2) -> None:
+        check_number('Pictures', 'interval', interval, low=1, integer=True)
+        check_number('Pictures', 'num_images', num_images, low=1, integer=True)
+        self.interval = interval
+        self.num_images = num_images
+
+    @master_only
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Write the picture, when it is its turn."""
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        distiller = distiller_of(runner)
+        metainfo = runner.visualizer.dataset_meta or {}
+        columns = [
+            self._column(distiller, title, view, samples, metainfo)
+            for title, view, samples in _views(distiller)
+        ]
+        path = Path(runner.work_dir, 'pictures', f'iter_{batch_idx + 1}.png')
+        put(cv2.imencode('.png', grid(columns))[1].tobytes(), str(path))
+
+    def _column(
+        self, distiller: Any, title: str, view: str, samples: list, metainfo: dict  # noqa: ANN401
+    ) -> list[np.ndarray]:
+        samples = samples[: self.num_images]
+        inputs = distiller.last_step.inputs[view][: self.num_images]
+        images = to_pixels(distiller.student.data_preprocessor, inputs, samples)
+        return [
+            titled(draw_instances(image, sample.get('gt_instances'), metainfo), title)
+            for image, sample in zip(images, samples, strict=True)
+        ]
+
+
+def _views(distiller: Any) -> Iterator[tuple[str, str, list]]:  # noqa: ANN401
+    """Yield title, view and samples with instances: teachers' views and what was made of them, then the others."""
+    step = distiller.last_step
+    shown = set()
+    for (name, teacher_view, student_view), carried in step.pseudo.items():
+        result, teacher = step[name, teacher_view], distiller.teachers[name]
+        samples = step.samples[teacher_view]
+        accepted = distiller.pseudo_labeler(result, teacher, samples, samples).samples
+        yield f'{teacher_view}: labelled by {name}', teacher_view, accepted
+        yield f'{student_view}: carried from {teacher_view}', student_view, carried
+        shown |= {teacher_view, student_view}
+    for view, samples in step.samples.items():
+        if view not in shown:
+            yield view, view, samples

@@ -1,0 +1,136 @@
+"""Records that travel through a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from castkd.checks import check_choice
+from castkd.errors import ConfigError
+
+STUDENT = 'student'
+DEPTH = {'encode': 0, 'forward': 1, 'predict': 2, 'loss': 3}
+
+
+@dataclass(frozen=True)
+class PseudoTargets:
+    """Targets that a teacher makes in this step.
+
+    Attributes:
+        teacher: Name of the teacher whose predictions become the targets.
+        view: View that the teacher sees.
+    """
+
+    teacher: str
+    view: str
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of one network on one view.
+
+    Attributes:
+        network: ``student`` or the name of a teacher.
+        view: Name of the view, such as ``sup``.
+        kind: ``encode`` (backbone and neck), ``forward`` (head outputs), ``predict`` or ``loss``.
+        taps: Tap paths to record during the run.
+        grad: Whether gradients flow through the run (never for teachers).
+        targets: Where a ``loss`` run takes its targets; None means the view's data samples.
+        drop_empty: Whether a ``loss`` run leaves out images without any target.
+    """
+
+    network: str
+    view: str
+    kind: str
+    taps: tuple[str, ...] = ()
+    grad: bool = True
+    targets: PseudoTargets | None = None
+    drop_empty: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the kind."""
+        check_choice('Pass', 'kind', self.kind, DEPTH)
+
+    def merge(self, other: Pass) -> Pass:
+        """Return the one run that serves both requests.
+
+        Raises:
+            ConfigError: When the two cannot be served by one run.
+        """
+        kinds = {self.kind, other.kind}
+        losses = [request for request in (self, other) if request.kind == 'loss']
+        conflict = kinds == {'predict', 'loss'} or (
+            len(losses) == 2
+            and (self.targets, self.drop_empty) != (other.targets, other.drop_empty)
+        )
+        if conflict:
+            raise ConfigError(
+                f'{self.network} on view {self.view!r} is asked for {self.kind} (targets {self.targets}) and '
+                f'{other.kind} (targets {other.targets}); one run cannot give both, use two views'
+            )
+        chosen = losses[0] if losses else max(self, other, key=lambda request: DEPTH[request.kind])
+        taps = tuple(dict.fromkeys(self.taps + other.taps))
+        return replace(chosen, taps=taps, grad=self.grad or other.grad)
+
+
+@dataclass
+class PassResult:
+    """What one run gave.
+
+    Attributes:
+        taps: Recorded value per tap path.
+        losses: The model's own losses of a ``loss`` run.
+        predictions: Data samples with predictions of a ``predict`` run.
+        outputs: Raw head outputs of a ``forward`` run.
+    """
+
+    taps: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    predictions: list | None = None
+    outputs: Any = None
+
+
+@dataclass
+class Step:
+    """Everything objectives may read in one training step.
+
+    Attributes:
+        index: Training step, counted from 0.
+        inputs: Normalised images per view, each (B, 3, H, W).
+        samples: Data samples per view.
+        results: Result per (network, view).
+        targets: Data samples with the targets that the student's loss on a view used.
+        pseudo: Pseudo-label samples per (teacher, teacher view, student view).
+        statistics: Numbers for the log that are not losses.
+    """
+
+    index: int
+    inputs: Mapping[str, Tensor]
+    samples: dict[str, list]
+    results: dict[tuple[str, str], PassResult] = field(default_factory=dict)
+    targets: dict[str, list] = field(default_factory=dict)
+    pseudo: dict[tuple[str, str, str], list] = field(default_factory=dict)
+    statistics: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, key: tuple[str, str]) -> PassResult:
+        """Return the result of ``(network, view)``."""
+        return self.results[key]
+
+
+def merge_passes(requests: Iterable[Pass]) -> list[Pass]:
+    """Merge requests so that each network runs at most once per view.
+
+    Args:
+        requests: Passes in any order.
+
+    Returns:
+        One pass per (network, view): teachers first, then the student, otherwise in the order of first request.
+    """
+    merged: dict[tuple[str, str], Pass] = {}
+    for request in requests:
+        key = (request.network, request.view)
+        merged[key] = merged[key].merge(request) if key in merged else request
+    return sorted(merged.values(), key=lambda request: request.network == STUDENT)

@@ -1,0 +1,74 @@
+"""A teacher whose weights never change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
+from castkd.errors import ConfigError
+from castkd.registry import MODELS
+from castkd.teachers.base import Teacher
+
+
+@MODELS.register_module()
+class FrozenTeacher(Teacher):
+    """A teacher from a checkpoint, loaded strictly and never changed.
+
+    Args:
+        model: Config of the teacher network, or the network.
+        checkpoint: File of its weights: an mm checkpoint, a distiller's (its student is taken) or an exported student.
+        allow_missing: Key prefixes that the file may lack.
+        allow_unexpected: Key prefixes that the file may have beside the network's.
+        classes: See :class:`~castkd.teachers.base.Teacher`.
+        class_mapping: See :class:`~castkd.teachers.base.Teacher`.
+        input_scale: See :class:`~castkd.teachers.base.Teacher`.
+        student: The distiller's student; not used here.
+    """
+
+    def __init__(
+        self,
+        model: dict | nn.Module,
+        checkpoint: str,
+        *,
+        allow_missing: Sequence[str] = (),
+        allow_unexpected: Sequence[str] = (),
+        classes: tuple[str, ...] | None = None,
+        class_mapping: dict[str, str | None] | None = None,
+        input_scale: float = 1.0,
+        student: nn.Module | None = None,
+    ) -> None:
+        del student
+        if not checkpoint:
+            raise ConfigError('FrozenTeacher: checkpoint names no file; a teacher from random weights teaches nothing')
+        super().__init__(
+            model, classes=classes, class_mapping=class_mapping, input_scale=input_scale
+        )
+        self.checkpoint = Path(checkpoint)
+        self.allow_missing = tuple(allow_missing)
+        self.allow_unexpected = tuple(allow_unexpected)
+
+    def load(self) -> None:
+        """Load the weights strictly.
+
+        Raises:
+            CheckpointError: When the file is missing, damaged, unsafe or of another model.
+        """
+        content = load_checkpoint(self.checkpoint)
+        load_strict(
+            self.model,
+            student_state(content),
+            str(self.checkpoint),
+            allow_missing=self.allow_missing,
+            allow_unexpected=self.allow_unexpected,
+        )
+        classes = (content.get('meta') or {}).get('dataset_meta', {}).get('classes')
+        if self.classes is None and classes:
+            self.classes = tuple(classes)
+        self.freeze()
+
+    def provenance(self) -> dict:
+        """Return file and SHA-256."""
+        return {'file': str(self.checkpoint), 'sha256': sha256(self.checkpoint)}

@@ -1,0 +1,82 @@
+"""Tiny networks and batches that many tests share."""
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData
+
+from castkd.architectures import mask2former
+
+
+def tiny_mask2former(num_classes=2, **options):
+    """Return the config of a Mask2Former that runs in milliseconds."""
+    sizes = dict(
+        depth=18,
+        base_channels=8,
+        channels=16,
+        num_queries=6,
+        encoder_layers=1,
+        decoder_layers=2,
+        ffn_channels=32,
+        num_points=64,
+    )
+    return mask2former(num_classes, **{**sizes, **options})
+
+
+def make_sample(masks, labels, shape=None, matrix=None, scores=None):
+    """Return a data sample with ``masks`` (n, H, W) as its instances."""
+    masks = np.asarray(masks, dtype=np.uint8)
+    size = masks.shape[1:]
+    sample = DetDataSample()
+    sample.set_metainfo(
+        dict(
+            img_shape=shape or size,
+            ori_shape=shape or size,
+            batch_input_shape=size,
+            pad_shape=size,
+            img_id=0,
+            img_path='image.png',
+            homography_matrix=np.eye(3, dtype=np.float32) if matrix is None else matrix,
+        )
+    )
+    instances = InstanceData()
+    instances.labels = torch.as_tensor(labels, dtype=torch.long)
+    boxes = [_box(mask) for mask in masks]
+    instances.bboxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    instances.masks = BitmapMasks(masks, *size)
+    if scores is not None:
+        instances.scores = torch.as_tensor(scores)
+    sample.gt_instances = instances
+    return sample
+
+
+def _box(mask):
+    rows, columns = np.nonzero(mask)
+    if len(rows) == 0:
+        return [0.0, 0.0, 0.0, 0.0]
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def square_masks(size, squares):
+    """Return (n, size, size) masks of (top, left, side) squares."""
+    masks = np.zeros((len(squares), size, size), dtype=np.uint8)
+    for mask, (top, left, side) in zip(masks, squares, strict=True):
+        mask[top : top + side, left : left + side] = 1
+    return masks
+
+
+def make_batch(views, images=2, size=64, seed=0):
+    """Return ``inputs`` and ``data_samples`` per view; all views of a batch show the same random image."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(images, 3, size, size, generator=generator)
+    squares = [[(4, 4, 20), (30, 28, 24)], [(10, 20, 16)]]
+    inputs = {view: image + 0.05 * index for index, view in enumerate(views)}
+    samples = {
+        view: [
+            make_sample(square_masks(size, squares[index % 2]), [0, 1][: len(squares[index % 2])])
+            for index in range(images)
+        ]
+        for view in views
+    }
+    return inputs, samples
