@@ -1,7 +1,7 @@
 # Everything starts here: `make help` lists the targets.
 VENV ?= .venv
 BIN := $(VENV)/bin
-CLEAN := build dist work_dirs castkd.egg-info .pytest_cache .ruff_cache
+CLEAN := build dist castkd.egg-info .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
 .PHONY: help env test demo lint format benchmark clean
@@ -9,7 +9,7 @@ CLEAN := build dist work_dirs castkd.egg-info .pytest_cache .ruff_cache
 help:  ## list the targets
 	@echo 'Targets (each makes the environment first where it needs one):'
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
-	@echo 'Variables: VENV=.venv  PYTHON=python3.11  TORCH_INDEX=URL  EXTRAS="mm dev vfm"  ARGS="..." (for pytest)'
+	@echo 'Variables: VENV=.venv  PYTHON=python3.11  TORCH_INDEX=URL  EXTRAS="mm dev vfm"  ARGS="..." (for pytest, benchmarks)'
 
 env:  ## make or complete the environment in $(VENV)
 	@tools/setup_env.sh $(VENV)
@@ -29,9 +29,9 @@ format: env  ## format the code and apply safe fixes
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-benchmark: env  ## time the hot paths
-	$(BIN)/python -m pytest benchmarks $(ARGS)
+benchmark: env  ## run every script of benchmarks/
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
 
-clean:  ## remove build outputs and runs, keep the environment and data
+clean:  ## remove build outputs and caches; environment, data and runs stay
 	rm -rf $(CLEAN)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -2,34 +2,47 @@
 
     python benchmarks/contrastive.py --out contrastive.json
 
-Each measurement runs in a process of its own: forward and backward, the fastest of ``--repeat`` runs, and the peak of the
-resident memory above what the process held before the first run (on a GPU: of the allocated memory).
+Each measurement runs in a process of its own: forward and backward, the fastest of ``--repeat``
+runs, and the peak of the resident memory above what the process held before the first run (on a
+GPU: of the allocated memory). The dense form is left out where its matrices exceed the free memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from castkd.losses import InstancePixelContrast
+
 SIZES = {'703': (19, 37), '2812': (38, 74), '10952': (74, 148)}
 IMAGES, WIDTH, QUERIES, CLASSES, MASK_SIZE = 4, 128, 100, 8, (148, 296)
-# Whole matrices that the dense form holds at its peak, used to skip what cannot fit.
-DENSE_MATRICES = 7
+# Whole float32 matrices that the dense form holds at its peak; tells where it cannot fit.
+DENSE_MATRICES = 5
 
 
-def dense_contrast(anchor, positive, mask_logits, cls_logits, num_negatives=200, temperature=0.2):  # noqa: ANN001, ANN201
+def dense_contrast(
+    anchor: Tensor,
+    positive: Tensor,
+    mask_logits: Tensor,
+    cls_logits: Tensor,
+    num_negatives: int = 200,
+    temperature: float = 0.2,
+) -> Tensor:
     """Return the loss in its plainest form: whole (M, M) matrices, gradients by autograd."""
-    import torch
-    import torch.nn.functional as F
-
-    images, _, height, width = anchor.shape
+    height, width = anchor.shape[2:]
     z = F.normalize(anchor.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     target = F.normalize(positive.detach().permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     with torch.no_grad():
@@ -45,10 +58,8 @@ def dense_contrast(anchor, positive, mask_logits, cls_logits, num_negatives=200,
     return F.cross_entropy(logits, torch.zeros(len(z), dtype=torch.long, device=z.device))
 
 
-def make_inputs(size: tuple[int, int], device: str) -> tuple:
+def make_inputs(size: tuple[int, int], device: str) -> tuple[Tensor, ...]:
     """Return seeded anchor, positive, mask logits and class logits."""
-    import torch
-
     torch.manual_seed(0)
     anchor = torch.randn(IMAGES, WIDTH, *size, device=device, requires_grad=True)
     positive = torch.randn(IMAGES, WIDTH, *size, device=device)
@@ -56,13 +67,8 @@ def make_inputs(size: tuple[int, int], device: str) -> tuple:
     return anchor, positive, masks, torch.randn(IMAGES, QUERIES, CLASSES + 1, device=device)
 
 
-def measure(form: str, pixels: str, device: str, repeat: int, chunk_size: int) -> dict:
-    """Run one form at one size in this process and return seconds and peak MiB."""
-    import psutil
-    import torch
-
-    from castkd.losses import InstancePixelContrast
-
+def measure(form: str, pixels: str, device: str, repeat: int, chunk_size: int) -> dict[str, float]:
+    """Run one form at one size in this process; return its seconds and its peak in MiB."""
     chunked = InstancePixelContrast(chunk_size=chunk_size)
     loss = {'chunked': chunked, 'dense': dense_contrast}[form]
     inputs = make_inputs(SIZES[pixels], device)
@@ -75,7 +81,86 @@ def measure(form: str, pixels: str, device: str, repeat: int, chunk_size: int) -
         if device == 'cuda':
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     if device == 'cuda':
-        peak = torch.cuda.max_memory_allocated() - sum(x.nbytes for x in inputs)
+        peak = torch.cuda.max_memory_allocated() - sum(tensor.nbytes for tensor in inputs)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     return {'seconds': min(seconds), 'peak_mib': peak / 2**20}
+
+
+def dense_fits(pixels: str, device: str) -> bool:
+    """Say whether the dense form's matrices fit in the memory that is free now."""
+    free = psutil.virtual_memory().available if device == 'cpu' else torch.cuda.mem_get_info()[0]
+    height, width = SIZES[pixels]
+    return DENSE_MATRICES * 4 * (IMAGES * height * width) ** 2 < free
+
+
+def measure_apart(form: str, pixels: str, args: argparse.Namespace) -> dict[str, float]:
+    """Run :func:`measure` in a fresh process, so that peaks do not mix."""
+    command = [sys.executable, __file__, '--worker', form, '--pixels', pixels]
+    command += ['--device', args.device, '--repeat', str(args.repeat)]
+    command += ['--chunk-size', str(args.chunk_size)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_all(args: argparse.Namespace, console: Console) -> list[dict]:
+    """Measure both forms at every size; a form that does not fit is None."""
+    rows = []
+    for pixels in args.pixels:
+        row = {'pixels': f'{IMAGES} x {pixels}', 'dense': None}
+        for form in ('chunked', 'dense'):
+            if form == 'chunked' or dense_fits(pixels, args.device):
+                console.print(f'{row["pixels"]} pixels, {form} form ...')
+                row[form] = measure_apart(form, pixels, args)
+        row['ratio'] = row['dense'] and row['chunked']['seconds'] / row['dense']['seconds']
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[dict], console: Console) -> None:
+    """Print the measurements as a table."""
+    table = Table('pixels', 'chunked s', 'dense s', 'ratio', 'chunked MiB', 'dense MiB')
+    for row in rows:
+        chunked, dense = row['chunked'], row['dense']
+        table.add_row(
+            row['pixels'],
+            f'{chunked["seconds"]:.2f}',
+            f'{dense["seconds"]:.2f}' if dense else 'does not fit',
+            f'{row["ratio"]:.2f}' if dense else '-',
+            f'{chunked["peak_mib"]:.0f}',
+            f'{dense["peak_mib"]:.0f}' if dense else '-',
+        )
+    console.print(table)
+
+
+def write_json(rows: list[dict], path: Path) -> None:
+    """Write the measurements in one step, so that no half file is ever seen."""
+    with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
+        json.dump(rows, file, indent=2)
+    Path(file.name).replace(path)
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--pixels', nargs='+', choices=SIZES, default=list(SIZES))
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--repeat', type=int, default=3, help='runs per measurement')
+    parser.add_argument('--chunk-size', type=int, default=1024, help='anchors per chunk')
+    parser.add_argument('--out', type=Path, help='JSON file for the measurements')
+    parser.add_argument('--worker', choices=('chunked', 'dense'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        result = measure(args.worker, args.pixels[0], args.device, args.repeat, args.chunk_size)
+        print(json.dumps(result))
+        return
+    console = Console()
+    rows = measure_all(args, console)
+    show(rows, console)
+    if args.out:
+        write_json(rows, args.out)
+
+
+if __name__ == '__main__':
+    main()

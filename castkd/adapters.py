@@ -70,7 +70,8 @@ class QuerySegmentorAdapter(DetectionAdapter):
             return {'loss_cls': sum(output.sum() for output in outputs) * 0.0}
         chosen = [samples[index] for index in keep]
         targets = head.preprocess_gt(
-            [sample.gt_instances for sample in chosen], [sample.get('gt_sem_seg') for sample in chosen]
+            [sample.gt_instances for sample in chosen],
+            [sample.get('gt_sem_seg') for sample in chosen],
         )
         return head.loss_by_feat(
             [scores[keep] for scores in cls_scores],

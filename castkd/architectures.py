@@ -1,7 +1,7 @@
 """Builders of plain mmdet model configs, so that a recipe names sizes instead of repeating a hundred lines.
 
-A config file calls them (with ``_base_`` assigned first, as mmengine's plain config style asks). What they return is an ordinary
-mmdet config without anything of castkd in it.
+A config file calls them (with ``_base_`` assigned first, as mmengine's plain config style asks). What
+they return is an ordinary mmdet config without anything of castkd in it.
 """
 
 from __future__ import annotations

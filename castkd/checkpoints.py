@@ -142,9 +142,7 @@ def student_state(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
 
 def _cut_prefix(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {
-        key.removeprefix(prefix): value
-        for key, value in entries.items()
-        if key.startswith(prefix)
+        key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)
     }
 
 

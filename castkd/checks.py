@@ -12,7 +12,9 @@ def check_choice(owner: str, name: str, value: object, allowed: Collection[str])
     """Raise :class:`ConfigError` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
         hint = near_names(value, allowed) if isinstance(value, str) else ''
-        raise ConfigError(f'{owner}: {name} must be one of {sorted(allowed)}, got {value!r}. {hint}'.strip())
+        raise ConfigError(
+            f'{owner}: {name} must be one of {sorted(allowed)}, got {value!r}. {hint}'.strip()
+        )
 
 
 def check_number(

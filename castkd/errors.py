@@ -38,9 +38,12 @@ def near_names(name: str, known: Iterable[str], limit: int = 3) -> str:
         limit: At most this many suggestions.
 
     Returns:
-        A clause such as ``did you mean 'a' or 'b'?``, or ``known: 'a', 'b'`` when nothing is close.
+        A clause such as ``did you mean 'a' or 'b'?``, ``known: 'a', 'b'`` when nothing is close,
+        or ``there are none``.
     """
     known = sorted(set(known))
+    if not known:
+        return 'there are none'
     close = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
     if close:
         return 'did you mean ' + ' or '.join(repr(item) for item in close) + '?'

@@ -103,7 +103,7 @@ class HalfLife(Schedule):
         ConfigError: When an attribute is outside its range.
 
     Example:
-        >>> HalfLife(0.4, 0.07, half_life=90000)(90000)
+        >>> round(HalfLife(0.4, 0.07, half_life=90000)(90000), 6)
         0.235
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from castkd.errors import CastkdError, DataError
+from castkd.errors import DataError
 
 
 class Journal:
@@ -24,8 +24,7 @@ class Journal:
         batches: Content of the finished batches, in order.
 
     Raises:
-        DataError: When the existing journal is of another job.
-        CastkdError: When the folder is not writable or the disk is full.
+        DataError: When the existing journal is of another job, the folder is not writable or the disk is full.
     """
 
     def __init__(self, path: str | Path, header: Mapping[str, Any], resume: bool = True) -> None:
@@ -85,8 +84,8 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> CastkdError:
+    def _unwritable(self, error: OSError) -> DataError:
         reason = error.strerror or error
-        return CastkdError(
+        return DataError(
             f'cannot write {str(self.path)!r}: {reason}; free space or choose another folder'
         )

@@ -10,11 +10,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from castkd.apis.student import load_student, prediction_dataset, read_config, student_config
+from castkd.apis.student import (
+    building,
+    load_student,
+    prediction_dataset,
+    read_config,
+    student_config,
+)
 from castkd.errors import CastkdError, ConfigError, DataError
 
 
@@ -39,7 +45,7 @@ class Predictor:
             step for step in prediction_dataset(config).pipeline if not _reads_annotations(step)
         ]
         array = {'type': 'LoadImageFromNDArray', 'to_float32': first.get('to_float32', False)}
-        with DefaultScope.overwrite_default_scope(config.default_scope):
+        with building(config, 'test pipeline'):
             self._load = TRANSFORMS.build(_strict_loader(first))
             self._load_array = TRANSFORMS.build(array)
             self._transforms = [TRANSFORMS.build(step) for step in rest]
@@ -123,7 +129,9 @@ class Predictor:
 class _Images(Dataset):
     """Prepared images; one that cannot be read is returned as its error, which a worker would turn into a traceback."""
 
-    def __init__(self, paths: Sequence[str | Path], prepare: Callable[[str | Path, int], dict]) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], prepare: Callable[[str | Path, int], dict]
+    ) -> None:
         self.paths = paths
         self.prepare = prepare
 

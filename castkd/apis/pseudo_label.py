@@ -18,7 +18,7 @@ from castkd.apis.journal import Journal
 from castkd.apis.predictor import Predictor, load_predictor
 from castkd.apis.student import prediction_dataset
 from castkd.checkpoints import sha256
-from castkd.checks import check_number
+from castkd.checks import check_file, check_number
 from castkd.datasets.pseudo_store import (
     FORMAT_VERSION,
     FilterOptions,
@@ -53,8 +53,8 @@ def generate_pseudo_labels(
 ) -> dict:
     """Label images with a trained model and write a COCO file.
 
-    While it runs, finished batches are kept in ``<out>.partial.jsonl``; a killed run called again with the same arguments
-    goes on from there and gives the same file. The file itself appears whole, at the end.
+    While it runs, finished batches are kept in ``<out>.partial.jsonl``; a killed run called again with the same
+    arguments goes on from there and gives the same file. The file itself appears whole, at the end.
 
     Args:
         config: Config of a distiller or of a plain mmdet model that predicts instance masks.
@@ -62,8 +62,8 @@ def generate_pseudo_labels(
         images: Folder, searched with its sub-folders, or a list of image files.
         out: The COCO file to write. Its annotations have ``score`` and ``mask_score`` as well; its ``info`` says which
             model and options made it. An image without any instance is in it, with no annotation.
-        exclude: Images to leave out (the labelled ones): a split file, or a text file with one name per line. A name fits
-            an image when one path ends with the other, whatever the extension.
+        exclude: Images to leave out (the labelled ones): a split file, or a text file with one name per line. A name
+            fits an image when one path ends with the other, whatever the extension.
         score_thr: Instances need a score above it, in [0, 1].
         mask_score_thr: Instances need a mask score above it, in [0, 1]. A model that gives no ``mask_scores`` has its
             scores taken.
@@ -90,19 +90,17 @@ def generate_pseudo_labels(
     folder, found = find_images(images)
     names = leave_out(found, exclude)
     predictor = load_predictor(config, checkpoint, device, cfg_options)
-    truth = Reference(reference, predictor.classes) if reference else None
+    truth = Reference(reference, predictor.classes, names) if reference else None
     source = {
         'checkpoint_sha256': sha256(checkpoint),
-        'config_sha256': _config_digest(predictor.config),
         'batch_size': batch_size,
         'options': asdict(options),
     }
-    images_sha256 = hashlib.sha256('\n'.join(names).encode()).hexdigest()
     header = {
         'format_version': FORMAT_VERSION,
         **source,
-        'image_root': str(folder),
-        'images_sha256': images_sha256,
+        'model_and_pipeline': _config_digest(predictor.config),
+        'images': _digest('\n'.join([str(folder.absolute()), *names])),
     }
     journal = Journal(f'{out}.partial.jsonl', header, resume)
     try:
@@ -160,7 +158,9 @@ def leave_out(names: Sequence[str], exclude: str | Path | None) -> list[str]:
     """
     if exclude is None:
         return list(names)
-    path = check_file('exclude', 'file', exclude, 'give a split file or a text file with image names')
+    path = check_file(
+        'exclude', 'file', exclude, 'give a split file or a text file with image names'
+    )
     if path.suffix == '.json':
         listed = list(read_split(path).labeled)
     else:
@@ -169,7 +169,9 @@ def leave_out(names: Sequence[str], exclude: str | Path | None) -> list[str]:
     endings = {parts[start:] for parts in whole for start in range(len(parts))}
     left = [name for name in names if not _is_listed(_parts(name), whole, endings)]
     if not left:
-        raise DataError(f'exclude {str(path)!r} lists all {len(names)} images; none is left to label')
+        raise DataError(
+            f'exclude {str(path)!r} lists all {len(names)} images; none is left to label'
+        )
     return left
 
 
@@ -186,7 +188,11 @@ def _is_listed(parts: tuple[str, ...], whole: set[tuple], endings: set[tuple]) -
 def _config_digest(config: Config) -> str:
     """Return a hash of what decides the predictions: the model and how images are read."""
     deciding = {'model': config.model, 'pipeline': prediction_dataset(config).pipeline}
-    return hashlib.sha256(Config(deciding).pretty_text.encode()).hexdigest()
+    return _digest(json.dumps(deciding, sort_keys=True, default=str))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _label(
@@ -210,7 +216,9 @@ def _label(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task('', total=len(names), completed=min(first, len(names)), instances=count)
+        task = progress.add_task(
+            '', total=len(names), completed=min(first, len(names)), instances=count
+        )
         for start, samples in zip(range(first, len(names), batch_size), batches, strict=True):
             batch = [
                 {'file_name': name, **_labels(sample, predictor.classes, options)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ KEPT_KEYS = (
 )
 
 
-def read_config(config: str | Path | Config, cfg_options: Mapping[str, Any] | None = None) -> Config:
+def read_config(
+    config: str | Path | Config, cfg_options: Mapping[str, Any] | None = None
+) -> Config:
     """Read a config and change what the options name.
 
     Args:
@@ -69,7 +72,9 @@ def read_config(config: str | Path | Config, cfg_options: Mapping[str, Any] | No
 
 
 def _one_line(error: BaseException) -> str:
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+    # The text of a KeyError is the representation of its argument.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return f'{type(error).__name__}: {" ".join(text.split())}'
 
 
 def student_config(config: Config) -> Config:
@@ -91,27 +96,26 @@ def student_config(config: Config) -> Config:
         preprocessor = config.model.get('data_preprocessor') or preprocessor
         preprocessor = preprocessor and preprocessor.get('data_preprocessor', preprocessor)
         plain.model = copy.deepcopy(config.model.student)
-        plain.default_scope = plain.model.pop('_scope_', plain.get('default_scope', 'mmdet'))
+    plain.default_scope = plain.model.pop('_scope_', plain.get('default_scope') or 'mmdet')
     if preprocessor:
         plain.model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
     visualization = config.get('default_hooks', {}).get('visualization')
     if visualization:
         plain.default_hooks = {'visualization': copy.deepcopy(visualization)}
-    plain.setdefault('default_scope', 'mmdet')
     return plain
 
 
-def prediction_dataset(config: Config) -> ConfigDict:
-    """Return the config of the innermost test dataset, the one with a pipeline.
+def prediction_dataset(config: Config, loader: str = 'test_dataloader') -> ConfigDict:
+    """Return the config of a loader's innermost dataset, the one with a pipeline.
 
     Raises:
         ConfigError: When there is none.
     """
-    for dataset in _datasets(config.get('test_dataloader', {}).get('dataset', {})):
+    for dataset in _datasets((config.get(loader) or {}).get('dataset') or {}):
         if 'pipeline' in dataset:
             return dataset
     raise ConfigError(
-        f'config {config.filename!r} has no test_dataloader.dataset.pipeline; it says how images are read'
+        f'config {config.filename!r} has no {loader}.dataset.pipeline; it says how images are read'
     )
 
 
@@ -149,15 +153,30 @@ def build_model(config: Config) -> nn.Module:
     Raises:
         ConfigError: When a type or an argument is wrong.
     """
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        try:
-            return MODELS.build(config.model)
-        except CastkdError:
-            raise
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
-            raise ConfigError(
-                f'model of config {config.filename!r} cannot be built: {_one_line(error)}'
-            ) from error
+    with building(config, 'model'):
+        return MODELS.build(config.model)
+
+
+@contextmanager
+def building(config: Config, what: str) -> Iterator[None]:
+    """Build parts in the scope of a config; what fails to build is an error of the config.
+
+    Args:
+        config: From :func:`student_config`.
+        what: What is built, for the error message.
+
+    Raises:
+        ConfigError: When a type or an argument is wrong.
+    """
+    try:
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            yield
+    except CastkdError:
+        raise
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f'config {config.filename!r}: {what} cannot be built: {_one_line(error)}'
+        ) from error
 
 
 def dataset_meta(config: Config, checkpoint: Mapping[str, Any], source: str) -> dict:
@@ -174,7 +193,10 @@ def dataset_meta(config: Config, checkpoint: Mapping[str, Any], source: str) -> 
     Raises:
         CheckpointError: When the checkpoint was trained on other classes than those of the test dataset.
     """
-    own = _metainfo(prediction_dataset(config), config.default_scope)
+    dataset = prediction_dataset(config)
+    with building(config, 'test_dataloader.dataset'):
+        # Lazy: no annotation is read.
+        own = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True}).metainfo
     stored = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     stored = {key.lower(): value for key, value in stored.items()}
     classes = tuple(stored.get('classes') or own['classes'])
@@ -184,17 +206,18 @@ def dataset_meta(config: Config, checkpoint: Mapping[str, Any], source: str) -> 
             f'{source!r} was trained on classes {_shown(classes)} but the test dataset has {_shown(expected)}; '
             'use the config that it was made with, or set metainfo.classes of the test dataset'
         )
-    palette = own.get('palette') or stored.get('palette')
-    return {'classes': classes, 'palette': palette and [tuple(map(int, c)) for c in palette]}
+    return {'classes': classes, 'palette': _palette(len(classes), stored, own)}
+
+
+def _palette(number: int, *metas: Mapping[str, Any]) -> list[tuple[int, ...]] | None:
+    """Return the first palette with a colour for every class; mm datasets keep theirs when the classes are others."""
+    for meta in metas:
+        palette = meta.get('palette')
+        if isinstance(palette, (list, tuple)) and len(palette) >= number:
+            return [tuple(map(int, colour)) for colour in palette[:number]]
+    return None
 
 
 def _shown(classes: tuple[str, ...]) -> str:
     shown = ', '.join(map(repr, classes[:5]))
     return f'({shown}{", ..." if len(classes) > 5 else ""}; {len(classes)} in all)'
-
-
-def _metainfo(dataset: Mapping, scope: str) -> dict:
-    with DefaultScope.overwrite_default_scope(scope):
-        # Lazy: no annotation is read.
-        built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
-    return dict(built.metainfo)

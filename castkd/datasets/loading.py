@@ -21,9 +21,12 @@ MARKERS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82')
 class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` for 8-bit images, which refuses what OpenCV would read silently wrong.
 
-    Grey images become three equal channels and an alpha channel is dropped. A file that is missing, truncated, no image
-    or of another depth than 8 bits ends in one line. Reads ``img_path``; sets ``img`` (H, W, 3) BGR in [0, 255],
-    ``img_shape`` and ``ori_shape``.
+    Grey images become three equal channels and an alpha channel is dropped. A file that is missing,
+    truncated, no image or of another depth than 8 bits ends in one line.
+
+    Reads ``img_path``; sets ``img`` (H, W, 3) BGR in [0, 255], ``img_shape``, ``ori_shape`` and
+    ``homography_matrix`` = identity. mmdet's transforms carry that record on, but do not begin one
+    for an image that they leave as it is (a flip that was not drawn).
 
     Args:
         to_float32: Whether the image becomes float32 instead of uint8, with the same values.
@@ -44,6 +47,7 @@ class LoadImage(LoadImageFromFile):
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = image.shape[:2]
         results['ori_shape'] = image.shape[:2]
+        results['homography_matrix'] = np.eye(3, dtype=np.float32)
         return results
 
     def _read(self, path: str) -> bytes:
@@ -72,31 +76,35 @@ def decode_image(content: bytes, path: str) -> np.ndarray:
     """
     if not content:
         raise DataError(f'image {path!r} is an empty file; fetch it again or leave it out')
-    _refuse_truncated(content, path)
-    # With ANYDEPTH the depth is kept and can be seen; without, 16 bits would be cut to 8 without a word.
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    whole = _is_whole(content)
+    # With ANYDEPTH the depth is kept and can be seen; without, 16 bits would be cut silently.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if whole else None
     if image is None:
-        raise DataError(f'image {path!r} is not an image that OpenCV can read; convert it to PNG or JPEG')
+        problem = 'is no image that OpenCV can read' if whole else 'is truncated'
+        raise DataError(
+            f'image {path!r} {problem} ({len(content)} bytes); fetch it again, convert it or leave it out'
+        )
     if image.dtype != np.uint8:
         raise DataError(
-            f'image {path!r} has {8 * image.dtype.itemsize} bits per channel; convert it to 8 bits with a range of '
-            'your choice, since cutting bits off would lose dark detail'
+            f'image {path!r} has {8 * image.dtype.itemsize} bits per channel; convert it to 8 bits '
+            'with a range of your choice, since cutting bits off would lose dark detail'
         )
     return image
 
 
-def _refuse_truncated(content: bytes, path: str) -> None:
-    """Refuse a cut JPEG or PNG; OpenCV would return the upper part with a grey or black rest.
+def _is_whole(content: bytes) -> bool:
+    """Tell a cut JPEG or PNG, of which OpenCV would return the upper part with a grey or black rest.
 
-    The end marker settles nearly every file at no cost. Files with something behind it are decoded by Pillow, which is
-    strict.
+    The end marker settles nearly every file at no cost. Files with something else at their end are
+    decoded by Pillow, which is strict.
     """
     for start, end in MARKERS:
         if content.startswith(start) and not content.rstrip(b'\x00').endswith(end):
             try:
                 with Image.open(io.BytesIO(content)) as image:
                     image.load()
-            except (OSError, SyntaxError, ValueError) as error:
-                raise DataError(
-                    f'image {path!r} is truncated ({len(content)} bytes, {error}); fetch it again or leave it out'
-                ) from error
+            except (OSError, SyntaxError, ValueError):
+                return False
+            return end in content
+    return True

@@ -32,9 +32,11 @@ class RatioBatchSampler(Sampler[list[Draw]]):
 
     In an mmengine dataloader config, which hands a batch sampler its dataset and seed by way of a sampler::
 
-        batch_size=8,
-        sampler=dict(type='DefaultSampler'),
-        batch_sampler=dict(type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)),
+        batch_size = (8,)
+        sampler = (dict(type='DefaultSampler'),)
+        batch_sampler = (
+            dict(type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)),
+        )
 
     Args:
         counts: Images per source in one batch of one process; 0 leaves a source out.
@@ -88,10 +90,14 @@ class RatioBatchSampler(Sampler[list[Draw]]):
             check_number('RatioBatchSampler', f'counts.{name}', count, low=0, integer=True)
         missing = sorted(set(self._sizes) - set(self.counts))
         if missing:
-            raise ConfigError(f'RatioBatchSampler: counts lacks the source {missing[0]!r}; write 0 to leave it out')
+            raise ConfigError(
+                f'RatioBatchSampler: counts lacks the source {missing[0]!r}; write 0 to leave it out'
+            )
         total = sum(self.counts.values())
         if total == 0:
-            raise ConfigError('RatioBatchSampler: all counts are 0; a batch needs at least one image')
+            raise ConfigError(
+                'RatioBatchSampler: all counts are 0; a batch needs at least one image'
+            )
         if batch_size not in (None, total):
             raise ConfigError(
                 f'RatioBatchSampler: batch_size is {batch_size} but counts add up to {total}; set batch_size={total}'
@@ -163,5 +169,9 @@ class RatioBatchSampler(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         """Return the steps of the longest pass over a source, which mm's epoch-based parts take for an epoch."""
-        shares = [(self._sizes[name], count * self.world_size) for name, count in self.counts.items() if count]
+        shares = [
+            (self._sizes[name], count * self.world_size)
+            for name, count in self.counts.items()
+            if count
+        ]
         return max(-(-size // share) for size, share in shares)

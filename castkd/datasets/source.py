@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from castkd.datasets.splits import (
     IMAGE_SUFFIXES,
     Split,
     check_disjoint,
-    draw_split,
     list_images,
-    read_split,
-    split_from_list,
+    make_split,
 )
-from castkd.errors import CastkdError, ConfigError, DataError, near_names
+from castkd.errors import CastkdError, ConfigError, DataError
 from castkd.registry import DATASETS
 
 LABELED = 'labeled'
@@ -66,10 +64,12 @@ class ImageFolder(BaseDataset):
         data_prefix: dict | None = None,
         metainfo: dict | None = None,
         suffixes: Iterable[str] = IMAGE_SUFFIXES,
-        **options: Any,
+        **options: object,
     ) -> None:
         if options.pop('ann_file', ''):
-            raise ConfigError('ImageFolder: ann_file has no use here, a folder has no annotations; remove the key')
+            raise ConfigError(
+                'ImageFolder: ann_file has no use here, a folder has no annotations; remove the key'
+            )
         self.suffixes = tuple(suffixes)
         prefix = {'img': ''} if data_prefix is None else data_prefix
         super().__init__(data_root=data_root, data_prefix=prefix, metainfo=metainfo, **options)
@@ -82,7 +82,12 @@ class ImageFolder(BaseDataset):
         """
         root = self.data_prefix['img']
         return [
-            dict(img_path=os.path.join(root, name), img_id=index, instances=[], seg_fields=[])
+            {
+                'img_path': os.path.join(root, name),
+                'img_id': index,
+                'instances': [],
+                'seg_fields': [],
+            }
             for index, name in enumerate(list_images(root, self.suffixes))
         ]
 
@@ -91,18 +96,20 @@ class ImageFolder(BaseDataset):
 class SourceDataset(Dataset):
     """Named datasets side by side, one of them reduced to its labelled images.
 
-    With a split, the source ``labeled`` keeps the labelled images only. An :class:`ImageFolder` beside it loses them; any
-    other dataset (a COCO file of pseudo-labels, say) is kept as it is but must not contain them. Labelled images are known
-    before a dataset filters by annotation, so what is drawn does not depend on labels of the pool.
+    With a split, the source ``labeled`` keeps the labelled images only. An :class:`ImageFolder` beside
+    it loses them; any other dataset (a COCO file of pseudo-labels, say) is kept as it is but must not
+    contain them. The split is drawn before a dataset filters by annotation, so the labels of the pool
+    have no say in it.
 
-    Items are asked for by :class:`Draw` and depend on it alone: the random states of python, numpy and torch are set from
-    the draw's seed while the pipeline runs and put back afterwards, so neither workers nor their order play a role.
-    (Transforms that keep a random state of their own are out of reach.)
+    Items are asked for by :class:`Draw` and depend on it alone: the random states of python, numpy and
+    torch are set from the draw's seed while the pipeline runs and put back afterwards, so neither workers
+    nor their order play a role. (A transform that keeps a random state of its own is out of reach.)
 
     Args:
         sources: Dataset, or its config, per name. Datasets are mmengine ``BaseDataset`` of any project.
-        split: One of ``fraction`` (share in (0, 1]), ``count``, ``list_file`` (text file of labelled images) or ``file``
-            (made by tools/make_splits.py); ``seed`` belongs to the first two. None leaves the sources as they are.
+        split: One of ``fraction`` (share in (0, 1]), ``count``, ``list_file`` (text file of labelled images)
+            or ``file`` (made by tools/make_splits.py); ``seed`` belongs to the first two. None leaves the
+            sources as they are.
 
     Raises:
         ConfigError: When sources or split are malformed.
@@ -110,7 +117,7 @@ class SourceDataset(Dataset):
     """
 
     def __init__(
-        self, sources: Mapping[str, dict | BaseDataset], split: Mapping[str, Any] | None = None
+        self, sources: Mapping[str, dict | BaseDataset], split: Mapping[str, object] | None = None
     ) -> None:
         if not sources:
             raise ConfigError('SourceDataset: sources is empty; name at least one dataset')
@@ -119,19 +126,25 @@ class SourceDataset(Dataset):
         known = {name: self._add(name, source) for name, source in sources.items()}
         if split is not None:
             if LABELED not in self.datasets:
-                raise ConfigError(f'SourceDataset: a split needs a source named {LABELED!r}, got {sorted(sources)}')
+                raise ConfigError(
+                    f'SourceDataset: a split needs a source named {LABELED!r}, got {sorted(sources)}'
+                )
             self.split = make_split(known[LABELED], split)
             self._keep_labeled()
             self._leave_out_labeled()
         for name, dataset in self.datasets.items():
             if len(dataset) == 0:
-                raise DataError(f'source {name!r} ({_root(dataset)!r}) has no image left; check its split and filter_cfg')
+                raise DataError(
+                    f'source {name!r} ({_root(dataset)!r}) has no image left; check its split and filter_cfg'
+                )
         if LABELED in self.datasets:
             _refuse_objectless(self.datasets[LABELED])
 
     def _add(self, name: str, source: dict | BaseDataset) -> list[str]:
         """Build and read one source; return the names of its images before any filter by annotation."""
-        dataset = DATASETS.build({**source, 'lazy_init': True}) if isinstance(source, dict) else source
+        dataset = (
+            DATASETS.build({**source, 'lazy_init': True}) if isinstance(source, dict) else source
+        )
         if not isinstance(dataset, BaseDataset):
             raise ConfigError(
                 f'source {name!r} is a {type(dataset).__name__}; give plain mm datasets and one source per dataset '
@@ -143,7 +156,9 @@ class SourceDataset(Dataset):
     def _keep_labeled(self) -> None:
         dataset = self.datasets[LABELED]
         labeled = set(self.split.labeled)
-        kept = [index for index, name in enumerate(image_names(dataset)) if name in labeled]
+        # By name, so that streams do not depend on the order in the annotation file.
+        order = sorted((name, index) for index, name in enumerate(image_names(dataset)))
+        kept = [index for name, index in order if name in labeled]
         dataset.get_subset_(kept)
         if len(kept) < len(labeled):
             print_log(
@@ -162,7 +177,11 @@ class SourceDataset(Dataset):
             if isinstance(dataset, ImageFolder) and name != LABELED:
                 folders.append(_root(dataset))
                 pairs = zip(image_names(dataset), image_files(dataset), strict=True)
-                kept = [i for i, (item, path) in enumerate(pairs) if item not in labeled and path not in paths]
+                kept = [
+                    i
+                    for i, (item, path) in enumerate(pairs)
+                    if item not in labeled and path not in paths
+                ]
                 matched += len(dataset) - len(kept)
                 dataset.get_subset_(kept)
             elif name != LABELED:
@@ -195,7 +214,9 @@ class SourceDataset(Dataset):
             For instance ``per step 2 labeled + 6 unlabeled; one pass over the unlabeled = 245 steps``.
         """
         used = {name: count for name, count in counts.items() if count}
-        passes = {name: math.ceil(self.sizes[name] / (count * world_size)) for name, count in used.items()}
+        passes = {
+            name: math.ceil(self.sizes[name] / (count * world_size)) for name, count in used.items()
+        }
         longest = max(passes, key=passes.get)
         step = ' + '.join(f'{count} {name}' for name, count in used.items())
         where = f' on each of {world_size} processes' if world_size > 1 else ''
@@ -205,7 +226,7 @@ class SourceDataset(Dataset):
         """Return the number of images of all sources."""
         return sum(self.sizes.values())
 
-    def __getitem__(self, key: Draw) -> Any:
+    def __getitem__(self, key: Draw) -> object:
         """Return one item as the source's pipeline makes it.
 
         When the pipeline turns an image down, the next ones are tried with the random stream going on.
@@ -230,44 +251,6 @@ class SourceDataset(Dataset):
             f'source {source!r}: its pipeline returned nothing for image {image_files(dataset, [index])[0]!r} and the '
             f'{MAX_TRIES - 1} after it; loosen the transforms that drop objects (crop, filter)'
         )
-
-
-def make_split(names: list[str], options: Mapping[str, Any]) -> Split:
-    """Make the split that a config asks for.
-
-    Args:
-        names: Names of the labelled source's images.
-        options: See ``split`` of :class:`SourceDataset`; keys with the value None do not count.
-
-    Raises:
-        ConfigError: When not exactly one way is asked for, or a key is unknown.
-        DataError: When the split does not fit the images.
-    """
-    ways = ('fraction', 'count', 'list_file', 'file')
-    for key in options:
-        if key not in (*ways, 'seed'):
-            raise ConfigError(f'SourceDataset: split has no key {key!r}; {near_names(key, (*ways, "seed"))}')
-    chosen = [way for way in ways if options.get(way) is not None]
-    if len(chosen) != 1:
-        raise ConfigError(f'SourceDataset: split needs exactly one of {", ".join(ways)}, got {dict(options)}')
-    way = chosen[0]
-    if way == 'list_file':
-        return split_from_list(names, options[way])
-    if way == 'file':
-        return _fitting_split(names, options[way])
-    return draw_split(names, seed=options.get('seed') or 0, **{way: options[way]})
-
-
-def _fitting_split(names: list[str], file: str) -> Split:
-    split = read_split(file)
-    known = set(names)
-    unknown = [name for name in split.labeled if name not in known]
-    if unknown:
-        raise DataError(
-            f'{file}: {len(unknown)} of {len(split.labeled)} labeled images are not in the source {LABELED!r}, for '
-            f'example {unknown[0]!r}; {near_names(unknown[0], known)}'
-        )
-    return split
 
 
 def image_names(dataset: BaseDataset) -> list[str]:
@@ -334,7 +317,9 @@ def _read(name: str, dataset: BaseDataset) -> list[str]:
         names.extend(_relative(info, root) for info in dataset.data_list)
         kept = filter_data()
         if not kept:
-            raise DataError(f'source {name!r}: none of its {len(names)} images is left by filter_cfg; check annotations')
+            raise DataError(
+                f'source {name!r}: none of its {len(names)} images is left by filter_cfg; check annotations'
+            )
         return kept
 
     dataset.filter_data = recording_filter
@@ -352,7 +337,7 @@ def _read(name: str, dataset: BaseDataset) -> list[str]:
     return names if dataset._indices is None else image_names(dataset)
 
 
-def _prepare(source: str, dataset: BaseDataset, index: int) -> Any:
+def _prepare(source: str, dataset: BaseDataset, index: int) -> object:
     try:
         return dataset.prepare_data(index)
     except CastkdError:
@@ -369,9 +354,12 @@ def _refuse_objectless(dataset: BaseDataset) -> None:
     """Refuse labels without any object; semantic maps are not opened."""
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        if 'instances' not in info or any(not item.get('ignore_flag') for item in info['instances']):
+        if 'instances' not in info or any(
+            not item.get('ignore_flag') for item in info['instances']
+        ):
             return
+    where = dataset.ann_file or _root(dataset)
     raise DataError(
-        f'source {LABELED!r}: none of its {len(dataset)} images has an object ({dataset.ann_file or _root(dataset)!r}); '
+        f'source {LABELED!r}: none of its {len(dataset)} images has an object ({where!r}); '
         'check the annotation file, metainfo.classes and the split'
     )

@@ -81,7 +81,9 @@ def draw_split(
     names = sorted(names)
     refuse_repeated('draw_split', names)
     if not names:
-        raise DataError('draw_split: there is no image to draw from; check the image folder or annotation file')
+        raise DataError(
+            'draw_split: there is no image to draw from; check the image folder or annotation file'
+        )
     check_number('draw_split', 'seed', seed, low=0, integer=True)
     number = _labeled_number(len(names), fraction, count)
     drawn = random.Random(seed).sample(names, len(names))
@@ -119,7 +121,9 @@ def split_from_list(names: Iterable[str], list_file: str | Path) -> Split:
     Raises:
         DataError: When the file is missing, or a line names no image, two images, or one that another line names.
     """
-    path = check_file('split_from_list', 'list_file', list_file, 'give a text file with one image name per line')
+    path = check_file(
+        'split_from_list', 'list_file', list_file, 'give a text file with one image name per line'
+    )
     names = sorted(names)
     lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     labeled = _resolve(names, [line for line in lines if line], path)
@@ -137,7 +141,9 @@ def _resolve(names: list[str], entries: list[str], path: Path) -> list[str]:
     for entry in entries:
         found = [entry] if entry in known else by_stem.get(entry, [])
         if len(found) > 1:
-            raise DataError(f'{path}: {entry!r} fits {len(found)} images: {found}; write the suffix too')
+            raise DataError(
+                f'{path}: {entry!r} fits {len(found)} images: {found}; write the suffix too'
+            )
         resolved.extend(found)
         if not found:
             unknown.append(entry)
@@ -218,12 +224,55 @@ def read_split(file: str | Path) -> Split:
     return split
 
 
+def make_split(names: list[str], options: Mapping[str, object]) -> Split:
+    """Make the split that a config asks for.
+
+    Args:
+        names: Names of the labelled source's images.
+        options: One of ``fraction``, ``count``, ``list_file`` or ``file``, and ``seed``; keys with the value None
+            do not count.
+
+    Raises:
+        ConfigError: When not exactly one way is asked for, or a key is unknown.
+        DataError: When the split does not fit the images.
+    """
+    ways = ('fraction', 'count', 'list_file', 'file')
+    for key in options:
+        if key not in (*ways, 'seed'):
+            raise ConfigError(
+                f'SourceDataset: split has no key {key!r}; {near_names(key, (*ways, "seed"))}'
+            )
+    chosen = [way for way in ways if options.get(way) is not None]
+    if len(chosen) != 1:
+        raise ConfigError(
+            f'SourceDataset: split needs exactly one of {", ".join(ways)}, got {dict(options)}'
+        )
+    way = chosen[0]
+    if way == 'list_file':
+        return split_from_list(names, options[way])
+    if way == 'file':
+        return _fitting_split(names, options[way])
+    return draw_split(names, seed=options.get('seed') or 0, **{way: options[way]})
+
+
+def _fitting_split(names: list[str], file: str) -> Split:
+    split = read_split(file)
+    known = set(names)
+    unknown = [name for name in split.labeled if name not in known]
+    if unknown:
+        raise DataError(
+            f'{file}: {len(unknown)} of {len(split.labeled)} labeled images are not in the source labeled, for '
+            f'example {unknown[0]!r}; {near_names(unknown[0], known)}'
+        )
+    return split
+
+
 def check_disjoint(named: Mapping[str, Iterable[str]]) -> None:
     """Refuse image sets that overlap.
 
     Args:
-        named: Images per set, for instance of ``labeled``, ``unlabeled`` and ``val``. Two images are the same when their
-            strings are, so sets with different roots are compared by whole path, not by name.
+        named: Images per set, for instance of ``labeled``, ``unlabeled`` and ``val``. Two images are the
+            same when their strings are, so sets with different roots are compared by whole path.
 
     Raises:
         DataError: When two sets share images; tells the number and one example.
@@ -254,13 +303,21 @@ def list_images(root: str | Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> l
     root = check_folder('list_images', 'root', root)
     endings = tuple(suffix.lower() for suffix in suffixes)
     names = []
+    seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-        for name in files:
-            if name.lower().endswith(endings) and not name.startswith('.'):
-                names.append(Path(folder, name).relative_to(root).as_posix())
+        place = os.path.realpath(folder)
+        # Links are followed, but neither in circles nor twice to the same folder.
+        visible = [] if place in seen else [name for name in subfolders if name[0] != '.']
+        subfolders[:] = sorted(visible)
+        if place not in seen:
+            within = Path(folder).relative_to(root)
+            images = (name for name in files if name.lower().endswith(endings) and name[0] != '.')
+            names.extend((within / name).as_posix() for name in images)
+        seen.add(place)
     if not names:
-        raise DataError(f'list_images: {str(root)!r} holds no image ({", ".join(endings)}); check the path')
+        raise DataError(
+            f'list_images: {str(root)!r} holds no image ({", ".join(endings)}); check the path'
+        )
     return sorted(names)
 
 

@@ -79,15 +79,15 @@ class Distiller(BaseModel):
         """Check every pass of every objective, whatever its weight is now."""
         for request in self._merge(tuple(self.objectives)):
             if request.network != STUDENT and request.network not in self.teachers:
-                hint = near_names(request.network, self.teachers) if self.teachers else 'there are no teachers'
+                hint = near_names(request.network, self.teachers)
                 raise ConfigError(f'objectives: no teacher is called {request.network!r}; {hint}')
             network = self._network(request.network)
             for path in request.taps:
                 Tap.parse(path).resolve(network)
             if request.drop_empty and request.taps and not adapter_for(network).partial_loss:
                 raise ConfigError(
-                    f'{type(network).__name__} on view {request.view!r}: taps cannot be read when images without labels '
-                    'are dropped; set drop_empty=False'
+                    f'{type(network).__name__} on view {request.view!r}: taps cannot be read when '
+                    'images without labels are dropped; set drop_empty=False'
                 )
 
     def _network(self, name: str) -> nn.Module:
@@ -120,7 +120,9 @@ class Distiller(BaseModel):
 
     def plan(self, step: int = 0) -> list[Pass]:
         """Return the runs of training step ``step``: each network at most once per view, teachers first."""
-        active = tuple(name for name, objective in self.objectives.items() if objective.weight(step))
+        active = tuple(
+            name for name, objective in self.objectives.items() if objective.weight(step)
+        )
         if active not in self._plans:
             self._plans[active] = self._merge(active)
         return self._plans[active]
@@ -224,7 +226,9 @@ class Distiller(BaseModel):
                 f'no objective gave a loss at step {int(self.step) - 1}; objectives: {list(self.objectives)}'
             )
         if not torch.isfinite(total):
-            wrong = [f'{key}={value.item()}' for key, value in log.items() if not torch.isfinite(value)]
+            wrong = [
+                f'{key}={value.item()}' for key, value in log.items() if not torch.isfinite(value)
+            ]
             raise TrainingError(
                 f'loss is not finite at step {int(self.step) - 1}: {", ".join(wrong)}. Training stops; the last '
                 'checkpoint is good. Look at the learning rate, the labels of this batch, and mixed precision'
@@ -265,7 +269,9 @@ class Distiller(BaseModel):
 
 def _kept(samples: list, drop_empty: bool) -> list[int]:
     return [
-        index for index, sample in enumerate(samples) if not drop_empty or len(sample.gt_instances) > 0
+        index
+        for index, sample in enumerate(samples)
+        if not drop_empty or len(sample.gt_instances) > 0
     ]
 
 

@@ -13,8 +13,8 @@ from castkd.registry import MODELS, build_model
 class MultiViewPreprocessor(MultiBranchDataPreprocessor):
     """mmdet's multi-branch preprocessor for batches in which some views are absent.
 
-    A view that no image of the batch has (no unlabelled source in this stage) is left out. A batch from a pipeline without
-    views becomes the view ``sup``.
+    A view that no image of the batch has (no unlabelled source in this stage) is left out. A batch
+    from a pipeline without views becomes the view ``sup``.
 
     Args:
         data_preprocessor: Config of the preprocessor of each view, or the preprocessor.

@@ -129,7 +129,9 @@ class InstancePseudoLabeler(PseudoLabeler):
         min_area: See :class:`PseudoLabeler`.
     """
 
-    def __init__(self, score_thr: float = 0.3, max_per_image: int = 100, min_area: float = 1.0) -> None:
+    def __init__(
+        self, score_thr: float = 0.3, max_per_image: int = 100, min_area: float = 1.0
+    ) -> None:
         super().__init__(min_area)
         check_number('InstancePseudoLabeler', 'score_thr', score_thr, low=0, high=1)
         check_number('InstancePseudoLabeler', 'max_per_image', max_per_image, low=1, integer=True)
@@ -159,8 +161,8 @@ class InstancePseudoLabeler(PseudoLabeler):
 class QueryPseudoLabeler(PseudoLabeler):
     """Pseudo-labels from raw queries, one label per query (Guided Distillation, Berrada et al., WACV 2024).
 
-    A query is kept when its most likely class is not "no object", that class has a probability above ``score_thr``, and its
-    mask probabilities sum to more than ``min_soft_area`` on the head's own mask grid. Overlaps are kept.
+    A query is kept when its most likely class is not "no object", that class has a probability above
+    ``score_thr``, and its mask probabilities sum to more than ``min_soft_area`` on the head's own mask grid. Overlaps are kept.
 
     Args:
         score_thr: Smallest class probability, in [0, 1].
@@ -208,11 +210,16 @@ class QueryPseudoLabeler(PseudoLabeler):
         known = labels >= 0
         order, labels = order[known], labels[known]
         masks = F.interpolate(
-            mask_logits[order][:, None].float(), size=tuple(shape), mode='bilinear', align_corners=False
+            mask_logits[order][:, None].float(),
+            size=tuple(shape),
+            mode='bilinear',
+            align_corners=False,
         )
         instances = InstanceData()
         instances.labels = labels
         instances.scores = scores[order]
         instances.masks = masks[:, 0] > 0
-        instances.accepted = (scores[order] > self.score_thr) & (soft_area[order] > self.min_soft_area)
+        instances.accepted = (scores[order] > self.score_thr) & (
+            soft_area[order] > self.min_soft_area
+        )
         return instances

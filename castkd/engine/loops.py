@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +21,20 @@ SAMPLER_KEY = 'castkd.sampler'
 class ResumableIterLoop(IterBasedTrainLoop):
     """mmengine's iteration loop with data and randomness that are functions of (seed, iteration).
 
-    - Resuming sets the batch sampler to the iteration reached. No batch is read twice and nothing is skipped by reading.
-    - Before every step the random states of python, numpy and torch are set from (runner seed, iteration, rank), so
-      neither a restart nor a validation in between changes what dropout or a sampled loss does.
-    - The sampler's state travels in the checkpoint (``message_hub``); other data than the checkpoint's are refused.
+    - Resuming sets the batch sampler to the iteration reached: nothing is read twice, or only to be skipped.
+    - Before every step the random states of python, numpy and torch are set from (runner seed, iteration,
+      rank), so neither a restart nor a validation in between changes what dropout or a sampled loss does.
+    - The sampler's state travels in the checkpoint (``message_hub``); other data than its are refused.
     - At the start the ratio of the sources is logged in words.
 
-    Takes the arguments of mmengine's ``IterBasedTrainLoop``; the dataloader needs a ``castkd.RatioBatchSampler``.
+    Takes the arguments of mmengine's ``IterBasedTrainLoop``; the dataloader needs a
+    ``castkd.RatioBatchSampler``.
 
     Raises:
         ConfigError: When the dataloader has another batch sampler.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.batch_sampler = self.dataloader.batch_sampler
         if not hasattr(self.batch_sampler, 'set_start'):
@@ -78,7 +78,7 @@ class _Batches:
     def __iter__(self) -> _Batches:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         if self._iterator is None:
             self._iterator = iter(self._dataloader)
         try:

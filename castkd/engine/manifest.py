@@ -195,11 +195,11 @@ def text_sha256(text: str) -> str:
 def changed_keys(old: str, new: str) -> list[str]:
     """Return the dotted keys in which two texts of :func:`config_text` differ, with old and new values."""
     before, after = dict(_flat(json.loads(old))), dict(_flat(json.loads(new)))
-    changes = []
-    for key in sorted({*before, *after}):
-        if before.get(key, _ABSENT) != after.get(key, _ABSENT):
-            changes.append(f'{key} ({_short(before, key)} -> {_short(after, key)})')
-    return changes
+    return [
+        f'{key} ({_short(before, key)} -> {_short(after, key)})'
+        for key in sorted({*before, *after})
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
+    ]
 
 
 def input_files(config: Mapping[str, Any]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from typing import Any
 from mmengine.config import Config
 
 from castkd.checks import check_choice
-from castkd.engine.config_check import RUNNER_KEYS
+from castkd.engine.config_check import RUNNER_KEYS, join_problems
 from castkd.engine.references import Scope, substitute
 from castkd.errors import ConfigError, near_names
 
@@ -32,6 +32,8 @@ PSEUDO_LABEL_OPTIONS = (
     'score_thr',
     'mask_score_thr',
     'max_per_image',
+    'min_area',
+    'overlap',
     'batch_size',
     'reference',
     'device',
@@ -54,8 +56,8 @@ class Stage:
         kind: ``train`` or ``pseudo_label``.
         config: Content of its config with variables filled in; ``{stage.output}`` references stand as they are. Empty
             when an earlier stage writes the config.
-        options: Entries of the recipe beside name, kind, config and cfg_options, in the same form. Holds ``config`` (and
-            ``cfg_options``) when an earlier stage writes the config.
+        options: Entries of the recipe beside name, kind, config and cfg_options, in the same form. Holds ``config``
+            and ``cfg_options`` when an earlier stage writes the config.
         uses: The outputs of earlier stages that it refers to, (stage, output) pairs.
     """
 
@@ -135,16 +137,16 @@ def load_recipe(
     names = [entry['name'] for entry in entries]
     own = _own_options(content, names, options)
     merge_options(content, own, str(path))
-    variables = {
-        key: value for key, value in content.to_dict().items() if key not in _NO_VARIABLES
-    }
+    variables = {key: value for key, value in content.to_dict().items() if key not in _NO_VARIABLES}
     clash = sorted(set(names) & set(variables))
     if clash:
         raise ConfigError(f'{path}: {clash[0]!r} is a stage and a variable; rename one')
     rest = {key: value for key, value in options.items() if key not in own}
     builder = _StageBuilder(path, variables, entries, amp)
     stages = builder.build(rest)
-    outside = substitute({key: content.get(key) for key in ('work_dir', 'report')}, Scope(variables))
+    outside = substitute(
+        {key: content.get(key) for key in ('work_dir', 'report')}, Scope(variables)
+    )
     return Recipe(
         path=path,
         work_dir=_work_dir(path, outside['work_dir'], work_dir),
@@ -184,7 +186,9 @@ def merge_options(cfg: Config, options: Mapping[str, Any], owner: str) -> None:
             cfg.merge_from_dict({key: copy.deepcopy(value)})
         except (TypeError, KeyError, ValueError, AttributeError, AssertionError) as error:
             text = ' '.join(str(error).split())
-            raise ConfigError(f'{owner}: option {key}={value!r} does not fit the config: {text}') from error
+            raise ConfigError(
+                f'{owner}: option {key}={value!r} does not fit the config: {text}'
+            ) from error
 
 
 def _work_dir(path: Path, configured: str | None, given: str | Path | None) -> Path:
@@ -241,16 +245,7 @@ def _entry_problems(entry: Mapping[str, Any], seen: set[str]) -> Iterable[str]:
         yield f'cfg_options: must be a dict of dotted keys, got {entry["cfg_options"]!r}'
 
 
-def join_problems(owner: str, problems: list[str]) -> str:
-    """Return one problem as one line, several as a line each under a headline."""
-    if len(problems) == 1:
-        return f'{owner}: {problems[0]}'
-    return '\n  '.join([f'{owner}: {len(problems)} problems', *problems])
-
-
-def _own_options(
-    content: Config, names: list[str], options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _own_options(content: Config, names: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change the recipe itself: variables, report, work_dir."""
     own = set(content.keys()) - {'recipe'} - set(names) | {'report', 'work_dir'}
     return {key: value for key, value in options.items() if key.split('.')[0] in own}

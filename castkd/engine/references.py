@@ -33,9 +33,7 @@ def substitute(value: Any, lookup: Lookup, where: str = '') -> Any:  # noqa: ANN
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        items = [
-            substitute(item, lookup, f'{where}.{index}') for index, item in enumerate(value)
-        ]
+        items = [substitute(item, lookup, f'{where}.{index}') for index, item in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if not isinstance(value, str):
         return value
@@ -87,7 +85,9 @@ class Scope:
             )
         if name in self.outputs:
             wanted = ', '.join(f'{{{name}.{item}}}' for item in self.outputs[name])
-            raise ConfigError(f'{key}: {text} names no output of stage {name!r}; use one of {wanted}')
+            raise ConfigError(
+                f'{key}: {text} names no output of stage {name!r}; use one of {wanted}'
+            )
         raise ConfigError(f'{key}: unknown reference {text}; {self._known(name)}')
 
     def _known(self, name: str) -> str:

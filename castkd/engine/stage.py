@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import pprint
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from castkd.datasets.source import LABELED
+from castkd.datasets.splits import write_split
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, TrainingError
 from castkd.hooks.stage_metrics import StageMetrics
@@ -71,6 +74,21 @@ class StageResult:
     images: dict[str, int] = field(default_factory=dict)
 
 
+class StageConfig(Config):
+    """A config whose text is made in milliseconds.
+
+    mmengine formats the whole config with yapf at the start of a run and for every checkpoint, seconds each time.
+    """
+
+    @property
+    def pretty_text(self) -> str:
+        """The content as Python assignments."""
+        return ''.join(
+            f'{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n'
+            for key, value in self.to_dict().items()
+        )
+
+
 def run_train_stage(job: StageJob) -> StageResult:
     """Train as an mmengine run in ``job.folder``.
 
@@ -84,9 +102,9 @@ def run_train_stage(job: StageJob) -> StageResult:
     config_file = job.folder / 'config.py'
     cfg = runner_config(job)
     if is_main_process():
-        AtomicLocalBackend().put_text(Config(cfg).pretty_text, config_file)
+        AtomicLocalBackend().put_text(StageConfig(cfg).pretty_text, config_file)
     start_processes(job.launcher, cfg)
-    runner = _build_runner(Config(cfg, cfg_text='', filename=str(config_file)))
+    runner = _build_runner(StageConfig(cfg, filename=str(config_file)))
     try:
         return _train(runner, job, config_file)
     finally:
@@ -169,12 +187,21 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def image_counts(dataset: Any) -> dict[str, int]:  # noqa: ANN401 - any mm dataset
-    """Return the number of images per source; a dataset without sources is all labelled."""
-    sources = getattr(dataset, 'sources', None)
-    if isinstance(sources, Mapping):
-        return {name: len(source) for name, source in sources.items()}
-    return {'labeled': len(dataset)}
+def image_counts(loader: Any) -> dict[str, int]:  # noqa: ANN401 - a dataloader
+    """Return the number of images per source that batches draw from; a dataset without sources is all labelled."""
+    sizes = getattr(loader.dataset, 'sizes', None)
+    if not isinstance(sizes, Mapping):
+        return {LABELED: len(loader.dataset)}
+    counts = getattr(loader.batch_sampler, 'counts', sizes)
+    return {name: size for name, size in sizes.items() if counts.get(name)}
+
+
+def describe_images(loader: Any) -> str:  # noqa: ANN401 - a dataloader
+    """Return in words what a training step reads."""
+    sampler = loader.batch_sampler
+    if hasattr(sampler, 'describe'):
+        return sampler.describe()
+    return f'per step {sampler.batch_size} of {len(loader.dataset)} images'
 
 
 def describe_passes(passes: Iterable[Pass]) -> str:
@@ -182,11 +209,9 @@ def describe_passes(passes: Iterable[Pass]) -> str:
     return ', '.join(f'{item.network} on {item.view} ({item.kind})' for item in passes)
 
 
-def describe_stage(name: str, model: nn.Module, dataset: Any, iterations: int) -> str:  # noqa: ANN401
+def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) -> str:  # noqa: ANN401
     """Return one line on what a training stage is about to do: steps, images, passes."""
-    counts = image_counts(dataset)
-    images = ' + '.join(f'{count} {source}' for source, count in counts.items())
-    parts = [f'{name}: {iterations} steps', f'images: {images}']
+    parts = [f'{name}: {iterations} steps', describe_images(loader)]
     if hasattr(model, 'plan'):
         passes = model.plan(0)
         parts.append(f'{len(passes)} passes per step: {describe_passes(passes)}')
@@ -205,7 +230,7 @@ def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
         runner.register_hook(watch)
     model = unwrapped(runner.model)
     loader = runner.train_dataloader
-    runner.logger.info(describe_stage(job.name, model, loader.dataset, runner.max_iters))
+    runner.logger.info(describe_stage(job.name, model, loader, runner.max_iters))
     runner.train()
     if runner.val_loop is not None and (not watch.metrics or watch.iteration != runner.iter):
         runner.val_loop.run()
@@ -218,13 +243,13 @@ def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
         text = json.dumps(watch.metrics, indent=2) + '\n'
         AtomicLocalBackend().put_text(text, outputs['metrics'])
         if split is not None:
-            split.save(outputs['split'])
+            write_split(split, outputs['split'])
     return StageResult(
         outputs=outputs,
         metrics=dict(watch.metrics),
         iterations=runner.iter,
         parameters=count_parameters(model),
-        images=image_counts(loader.dataset),
+        images=image_counts(loader),
     )
 
 

@@ -17,7 +17,7 @@ from castkd.errors import DataError
 class AtomicLocalBackend(LocalBackend):
     """mmengine's local storage with whole-file writes.
 
-    A file is written beside its final name, flushed to the disk and renamed. Readers see the old content or the new one.
+    A file is written beside its final name, flushed to the disk and renamed: readers see the old content or the new.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:

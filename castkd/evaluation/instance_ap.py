@@ -23,8 +23,8 @@ def instance_ap(
     Args:
         predictions: Per image an object with ``masks`` (N, H, W), ``labels`` (N,) and ``scores`` (N,), such as
             ``pred_instances`` of mmdet.
-        ground_truths: Per image an object with ``masks`` and ``labels``, such as ``gt_instances`` of mmdet; masks in any
-            form of :func:`~castkd.evaluation.matching.to_run_lengths`, in the same pixels as the predicted ones.
+        ground_truths: Per image an object with ``masks`` and ``labels``, such as ``gt_instances`` of mmdet; masks in
+            any form of :func:`~castkd.evaluation.matching.to_run_lengths`, in the same pixels as the predicted ones.
         num_classes: Number of classes.
 
     Returns:
@@ -45,17 +45,10 @@ def instance_ap(
     if not results:
         return dict.fromkeys(names, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            'images': [{'id': index} for index in range(len(ground_truths))],
-            'categories': [{'id': label} for label in range(num_classes)],
-            'annotations': truths,
-        }
-        coco.createIndex()
-        found = COCO()
-        found.dataset = {**coco.dataset, 'annotations': results}
-        found.createIndex()
-        evaluation = COCOeval(coco, found, iouType='segm')
+        images, categories = range(len(ground_truths)), range(num_classes)
+        evaluation = COCOeval(
+            _coco(truths, images, categories), _coco(results, images, categories), iouType='segm'
+        )
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -80,3 +73,19 @@ def _annotations(images: Sequence[Any], with_scores: bool = False) -> list[dict]
                 annotation['score'] = float(instances.scores[index])
             annotations.append(annotation)
     return annotations
+
+
+def _coco(annotations: list[dict], images: Sequence[int], categories: Sequence[int]) -> COCO:
+    coco = COCO()
+    # Run lengths know their size, but pycocotools looks it up in the image.
+    sizes = {annotation['image_id']: annotation['segmentation']['size'] for annotation in annotations}
+    coco.dataset = {
+        'images': [
+            dict(zip(('id', 'height', 'width'), (index, *sizes.get(index, (0, 0))), strict=True))
+            for index in images
+        ],
+        'categories': [{'id': label} for label in categories],
+        'annotations': annotations,
+    }
+    coco.createIndex()
+    return coco

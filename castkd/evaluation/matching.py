@@ -137,15 +137,17 @@ class PrecisionRecall:
         """Return the numbers so far, ready for JSON.
 
         Returns:
-            ``precision`` and ``recall`` in [0, 1] (None without predictions or instances), ``predictions``, ``instances``
-            (counts), ``by_size`` (the same per COCO size; the sizes of predictions for precision, of ground truth for
-            recall) and ``by_score`` (the same, with only the predictions whose score is above ``above``).
+            ``precision`` and ``recall`` in [0, 1] (None without predictions or instances), ``predictions``,
+            ``instances`` (counts), ``by_size`` (the same per COCO size; the sizes of predictions for precision, of
+            ground truth for recall) and ``by_score`` (the same, with only the predictions whose score is above
+            ``above``).
         """
         predictions = np.array(self._predictions).reshape(-1, 3)
         truths = np.array(self._truths).reshape(-1, 2)
         by_size = {
             name: _numbers(
-                predictions[_between(predictions[:, 1], bounds)], truths[_between(truths[:, 0], bounds)]
+                predictions[_between(predictions[:, 1], bounds)],
+                truths[_between(truths[:, 0], bounds)],
             )
             for name, bounds in SIZE_BOUNDS.items()
         }

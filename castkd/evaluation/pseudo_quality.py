@@ -21,12 +21,13 @@ class Reference:
     Args:
         path: COCO annotation file; its images are found by file name and its categories by name.
         classes: Names of the classes of the pseudo-labels.
+        names: File names of the images with pseudo-labels.
 
     Raises:
-        DataError: When the file is missing, damaged or lacks a class.
+        DataError: When the file is missing, damaged, lacks a class, or has none of the images.
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
+    def __init__(self, path: str | Path, classes: Sequence[str], names: Iterable[str]) -> None:
         self.path = check_file('reference', 'annotation file', path)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -42,6 +43,11 @@ class Reference:
                 raise DataError(
                     f'reference {str(self.path)!r} has no category {name!r}; {near_names(name, known)}'
                 )
+        if not self._images.keys() & set(names):
+            raise DataError(
+                f'reference {str(self.path)!r} has none of the images; its file names must be relative to the image '
+                'folder'
+            )
         self._labels = {known[name]: index for index, name in enumerate(classes, start=1)}
 
     def quality(self, images: Iterable[Mapping[str, Any]], iou_thr: float = 0.5) -> dict:
@@ -53,9 +59,6 @@ class Reference:
 
         Returns:
             :meth:`PrecisionRecall.compute` over the images that the reference has, with ``images``, their number.
-
-        Raises:
-            DataError: When the reference has none of the images.
         """
         numbers = PrecisionRecall(iou_thr)
         count = 0
@@ -64,16 +67,13 @@ class Reference:
             if image_id is not None:
                 count += 1
                 self._update(numbers, image['annotations'], image_id)
-        if not count:
-            raise DataError(
-                f'reference {str(self.path)!r} has none of the images; its file names must be relative to the image '
-                'folder'
-            )
         return {'images': count, 'iou_thr': iou_thr, **numbers.compute()}
 
     def _update(self, numbers: PrecisionRecall, labels: list[dict], image_id: int) -> None:
         truths = [
-            truth for truth in self._coco.imgToAnns[image_id] if truth['category_id'] in self._labels
+            truth
+            for truth in self._coco.imgToAnns[image_id]
+            if truth['category_id'] in self._labels
         ]
         numbers.update(
             [label['segmentation'] for label in labels],

@@ -60,8 +60,8 @@ class Alarms:
         """Count one step's pseudo-labels.
 
         Args:
-            statistics: Of the step; ``pseudo.candidates``, ``pseudo.images_with_labels`` and ``pseudo.max_score`` are read
-                where pseudo-labels were made.
+            statistics: Of the step; where pseudo-labels were made they have ``pseudo.candidates``,
+                ``pseudo.images_with_labels`` and ``pseudo.max_score``.
 
         Returns:
             A warning, when this step fills the window and no label ever reached the student.

@@ -17,6 +17,7 @@ from castkd.teachers.normalization import InputConverter
 # Longest side of a drawn image in pixels: small images are enlarged, so that scores can be read.
 LONG_SIDE = 640
 _TITLE_HEIGHT = 24
+_GAP = 6
 
 
 def to_pixels(preprocessor: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> list[np.ndarray]:
@@ -80,15 +81,16 @@ def titled(image: np.ndarray, title: str) -> np.ndarray:
 
 
 def grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Return one image from columns of images of any size, uint8; gaps are white."""
+    """Return one image from columns of images of any size, uint8, with white gaps between them."""
     rows = max(len(column) for column in columns)
     heights = [
         max(column[row].shape[0] for column in columns if row < len(column)) for row in range(rows)
     ]
     widths = [max(image.shape[1] for image in column) for column in columns]
-    canvas = np.full((sum(heights), sum(widths), 3), 255, np.uint8)
-    for index, column in enumerate(columns):
-        for row, image in enumerate(column):
-            top, left = sum(heights[:row]), sum(widths[:index])
+    tops = np.cumsum([0, *(height + _GAP for height in heights)])
+    lefts = np.cumsum([0, *(width + _GAP for width in widths)])
+    canvas = np.full((tops[-1] - _GAP, lefts[-1] - _GAP, 3), 255, np.uint8)
+    for left, column in zip(lefts, columns, strict=False):
+        for top, image in zip(tops, column, strict=False):
             canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas

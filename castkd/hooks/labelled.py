@@ -41,7 +41,9 @@ def labelled_images(runner: Runner, num_images: int) -> Iterator[LabelledImage]:
         ConfigError: When there is no validation set, or its pipeline does not load masks.
     """
     if runner.val_loop is None:
-        raise ConfigError('val_dataloader: there is none, so no labelled image to judge a teacher on')
+        raise ConfigError(
+            'val_dataloader: there is none, so no labelled image to judge a teacher on'
+        )
     dataset = runner.val_dataloader.dataset
     preprocess = distiller_of(runner).data_preprocessor
     for index in range(min(num_images, len(dataset))):

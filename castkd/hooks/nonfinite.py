@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class StopOnNonFinite(Hook):
     """Stop instead of saving weights that are NaN or infinite.
 
-    The distiller stops on a loss that is not finite before it does harm. A finite loss can still have gradients that are
-    not, and then the step spoils the weights. This hook acts before each checkpoint is written; it reads the weights
-    that would be saved; it changes and stores nothing. The last good checkpoint stays the last one.
+    The distiller stops on a loss that is not finite before it does harm. A finite loss can still have gradients that
+    are not, and then the step spoils the weights. This hook acts before each checkpoint is written; it reads the
+    weights that would be saved; it changes and stores nothing. The last good checkpoint stays the last one.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Pictures(Hook):
     """Draw the views of a step with the instances that belong to them, scores beside them.
 
-    Acts every ``interval`` training steps. Reads the views, labels and pseudo-labels of that step; changes nothing; writes
-    ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per view. A view that a teacher
-    labelled shows what was accepted there; the view that learns from it shows the same instances carried over; any other
-    view shows its own labels, also those that a file of pseudo-labels gave. Stores nothing in a checkpoint.
+    Acts every ``interval`` training steps. Reads the views, labels and pseudo-labels of that step; changes nothing;
+    writes ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per view. A view that a
+    teacher labelled shows what was accepted there; the view that learns from it shows the same instances carried over;
+    any other view shows its own labels, also those that a file of pseudo-labels gave. Stores nothing in a checkpoint.
 
     Args:
         interval: Steps between pictures, at least 1.
@@ -53,20 +53,16 @@ class Pictures(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         distiller = distiller_of(runner)
-        metainfo = runner.visualizer.dataset_meta or {}
-        columns = [
-            self._column(distiller, title, view, samples, metainfo)
-            for title, view, samples in _views(distiller)
-        ]
+        columns = [self._column(runner, *column) for column in _views(distiller)]
         path = Path(runner.work_dir, 'pictures', f'iter_{batch_idx + 1}.png')
         put(cv2.imencode('.png', grid(columns))[1].tobytes(), str(path))
 
-    def _column(
-        self, distiller: Any, title: str, view: str, samples: list, metainfo: dict  # noqa: ANN401
-    ) -> list[np.ndarray]:
+    def _column(self, runner: Runner, title: str, view: str, samples: list) -> list[np.ndarray]:
+        distiller = distiller_of(runner)
         samples = samples[: self.num_images]
         inputs = distiller.last_step.inputs[view][: self.num_images]
         images = to_pixels(distiller.student.data_preprocessor, inputs, samples)
+        metainfo = runner.visualizer.dataset_meta or {}
         return [
             titled(draw_instances(image, sample.get('gt_instances'), metainfo), title)
             for image, sample in zip(images, samples, strict=True)

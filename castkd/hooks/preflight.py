@@ -33,7 +33,9 @@ class TeacherPreflight(Hook):
         floor: Smallest mask AP in [0, 1] per teacher name, or one number for every frozen teacher; None for none.
     """
 
-    def __init__(self, num_images: int = 16, floor: Mapping[str, float] | float | None = None) -> None:
+    def __init__(
+        self, num_images: int = 16, floor: Mapping[str, float] | float | None = None
+    ) -> None:
         check_number('TeacherPreflight', 'num_images', num_images, low=0, integer=True)
         given = {} if floor is None else floor if isinstance(floor, Mapping) else {'floor': floor}
         for name, value in given.items():
@@ -85,7 +87,10 @@ class TeacherPreflight(Hook):
         except ConfigError as error:
             return {}, str(error)
         if any(math.isnan(score) for score in scores.values()):
-            return {}, f'the first {self.num_images} validation images have no object; raise num_images'
+            return (
+                {},
+                f'the first {self.num_images} validation images have no object; raise num_images',
+            )
         return scores, None
 
 
@@ -104,7 +109,9 @@ def _check_frozen(name: str, network: nn.Module) -> None:
         )
 
 
-def _floors(floor: Mapping[str, float] | float | None, teachers: Mapping[str, Any]) -> dict[str, float]:
+def _floors(
+    floor: Mapping[str, float] | float | None, teachers: Mapping[str, Any]
+) -> dict[str, float]:
     """Return the floor per teacher name."""
     if floor is None:
         return {}

@@ -21,9 +21,10 @@ META_KEY = 'castkd'
 class Provenance(Hook):
     """Record what a training was made from, and refuse to resume it with something else.
 
-    Acts before training, where it reads the split of the training set and the teachers' files, and before each checkpoint,
-    where it stores them in ``meta['castkd']``: ``version``, ``teachers`` (file and SHA-256 by name) and ``split`` (checksum,
-    fraction, seed and counts; None without a split). On a resume it compares the stored record with the present one.
+    Acts before training, where it reads the split of the training set and the teachers' files, and before each
+    checkpoint, where it stores them in ``meta['castkd']``: ``version``, ``teachers`` (file and SHA-256 by name) and
+    ``split`` (checksum, fraction, seed and counts; None without a split). On a resume it compares the stored record
+    with the present one.
     """
 
     def __init__(self) -> None:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class PseudoLabelStatistics(Hook):
     """Measure precision and recall of pseudo-labels on labelled validation images.
 
-    Acts after the first step of a run and every ``interval`` steps, on teachers that label within the step; one that does
-    not move is measured once. Reads the first ``num_images`` validation images, filters the teacher's predictions as training
-    does and matches masks at an overlap of 0.5. Changes nothing; writes ``pseudo_precision/<teacher>`` and
+    Acts after the first step of a run and every ``interval`` steps, on teachers that label within the step; one that
+    does not move is measured once. Reads the first ``num_images`` validation images, filters the teacher's predictions
+    as training does and matches masks at an overlap of 0.5. Changes nothing; writes ``pseudo_precision/<teacher>`` and
     ``pseudo_recall/<teacher>`` to the visualizer's scalars and a line to the log; stores nothing in a checkpoint.
 
     Args:
@@ -56,14 +56,23 @@ class PseudoLabelStatistics(Hook):
         self._started = True
         distiller = distiller_of(runner)
         plan = distiller.plan(distiller.last_step.index)
-        for targets in {request.targets for request in plan if request.targets} - self._settled:
+        for targets in dict.fromkeys(request.targets for request in plan if request.targets):
+            if targets in self._settled:
+                continue
             if not distiller.teachers[targets.teacher].moves:
                 self._settled.add(targets)
             try:
-                _log(runner, targets.teacher, self._measure(runner, distiller, targets), batch_idx + 1)
+                _log(
+                    runner,
+                    targets.teacher,
+                    self._measure(runner, distiller, targets),
+                    batch_idx + 1,
+                )
             except ConfigError as error:
                 self._settled.add(targets)
-                runner.logger.warning(f'pseudo-labels of {targets.teacher!r} are not measured: {error}')
+                runner.logger.warning(
+                    f'pseudo-labels of {targets.teacher!r} are not measured: {error}'
+                )
 
     def _measure(self, runner: Runner, distiller: Any, targets: PseudoTargets) -> dict:  # noqa: ANN401
         teacher, labeler = distiller.teachers[targets.teacher], distiller.pseudo_labeler
@@ -83,7 +92,9 @@ def _log(runner: Runner, teacher: str, numbers: dict, step: int) -> None:
     measured = {key: numbers[key] for key in ('precision', 'recall') if numbers[key] is not None}
     scalars = {f'pseudo_{key}/{teacher}': value for key, value in measured.items()}
     runner.visualizer.add_scalars(scalars, step=step)
-    words = ', '.join(f'{key} {value:.3f}' for key, value in measured.items()) or 'nothing to compare'
+    words = (
+        ', '.join(f'{key} {value:.3f}' for key, value in measured.items()) or 'nothing to compare'
+    )
     runner.logger.info(
         f'pseudo-labels of {teacher!r} on validation images: {numbers["predictions"]} for '
         f'{numbers["instances"]} objects, {words}'

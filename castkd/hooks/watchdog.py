@@ -22,11 +22,12 @@ STATE_KEY = 'castkd_watchdog'
 class Watchdog(Hook):
     """Warn, once and naming the cause to look at, when a part of the distillation is dead.
 
-    Acts after each training step. Over the first ``window`` steps in which an objective is active it reads the distiller's
-    losses and pseudo-label statistics, then warns of loss terms that were 0 in every step, of objectives without a loss,
-    and of pseudo-labels that were always empty. Every ``teacher_interval`` steps and at the end it compares each frozen
-    teacher with what it was before the first step, and stops training when it changed. Changes nothing. Its counters are
-    in the checkpoint (message hub, ``castkd_watchdog``): a resumed run goes on counting and says nothing twice.
+    Acts after each training step. Over the first ``window`` steps in which an objective is active it reads the
+    distiller's losses and pseudo-label statistics, then warns of loss terms that were 0 in every step, of objectives
+    without a loss, and of pseudo-labels that were always empty. Every ``teacher_interval`` steps and at the end it
+    compares each frozen teacher with what it was before the first step, and stops training when it changed. Changes
+    nothing. Its counters are in the checkpoint (message hub, ``castkd_watchdog``): a resumed run goes on counting and
+    says nothing twice.
 
     Args:
         window: Steps to watch, at least 1; a shorter run is judged at its end.
@@ -69,7 +70,7 @@ class Watchdog(Hook):
         for message in messages:
             runner.logger.warning(message)
         if self.every_n_train_iters(runner, self.teacher_interval):
-            self._check_teachers(runner)
+            self._check_teachers(runner, batch_idx + 1)
 
     def after_train(self, runner: Runner) -> None:
         """Look at the teachers a last time.
@@ -77,13 +78,13 @@ class Watchdog(Hook):
         Raises:
             TrainingError: When a frozen teacher changed.
         """
-        self._check_teachers(runner)
+        self._check_teachers(runner, runner.iter)
 
-    def _check_teachers(self, runner: Runner) -> None:
+    def _check_teachers(self, runner: Runner, iteration: int) -> None:
         for name, fingerprint in _fingerprints(distiller_of(runner)).items():
             if fingerprint != self._fingerprints[name]:
                 raise TrainingError(
-                    f'teacher {name!r} is frozen but its weights or buffers changed before iteration {runner.iter + 1}: '
+                    f'teacher {name!r} is frozen but its weights or buffers changed by iteration {iteration}: '
                     'look for a hook, an optimiser or a batch norm in train mode that writes to it'
                 )
 

@@ -56,11 +56,9 @@ class ContrastTerms:
         logits = similarity.div_(self.temperature)
         if self.hinge is not None:
             logits = F.relu(logits - self.hinge)
-        # The lowest finite number, not -inf: a row without negatives must give 0, not NaN.
-        logits = logits.masked_fill(~drawn, torch.finfo(logits.dtype).min)
+        logits = logits.masked_fill(~drawn, -torch.inf)
         return F.softplus(logits.logsumexp(dim=1) - cosine / self.temperature).sum()
 
-    @torch.no_grad()
     def _negatives(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
         weights = dissimilarity(self.cue[rows], self.cue)
         if self.cross_cue is not None:

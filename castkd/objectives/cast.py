@@ -1,6 +1,7 @@
 """CAST: the instance-aware pixel-wise contrastive loss of a training step.
 
-Taghavi et al., "CAST: Contrastive Adaptation and Distillation for Semi-Supervised Instance Segmentation" (arXiv 2505.21904).
+Taghavi et al., "CAST: Contrastive Adaptation and Distillation for Semi-Supervised Instance
+Segmentation" (arXiv 2505.21904).
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from castkd.structures import STUDENT, Pass, Step
 class InstanceContrast(Objective):
     """Contrast pixels of a weak view with the same pixels of a strong view and with pixels of other instances.
 
-    The weak view runs with its head (in the same run as its set loss), the strong view through the encoder only and without
-    gradient. One projector serves both; the strong side is a target. The student's own queries say which pixels belong
+    The weak view runs with its head (in the same run as its set loss), the strong view through the
+    encoder only and without gradient. One projector serves both; the strong side is a target. The student's own queries say which pixels belong
     together; they get no gradient from here.
 
     Args:
         projector: Config of the projection head.
         loss: Config of the contrastive loss.
-        views: Pairs (weak view, strong view) with the same pixel grid; the pool of negatives is all weak views together.
+        views: Pairs (weak view, strong view) with the same pixel grid; the pool of negatives is all
+            weak views together.
         feature: Tap of the encoder feature that is projected.
         head: Path of the query head; its output is (class logits per layer, mask logits per layer).
         weight: lambda_pxl, see :class:`~castkd.objectives.base.Objective`.
@@ -37,7 +39,10 @@ class InstanceContrast(Objective):
         self,
         projector: dict | nn.Module,
         loss: dict | nn.Module,
-        views: Sequence[tuple[str, str]] = (('sup', 'sup_strong'), ('unsup_teacher', 'unsup_student')),
+        views: Sequence[tuple[str, str]] = (
+            ('sup', 'sup_strong'),
+            ('unsup_teacher', 'unsup_student'),
+        ),
         feature: str = 'backbone[3]',
         head: str = 'panoptic_head',
         weight: float | dict = 0.1,
@@ -94,7 +99,10 @@ def _join(tensors: list[Tensor]) -> Tensor:
     height = max(tensor.shape[-2] for tensor in tensors)
     width = max(tensor.shape[-1] for tensor in tensors)
     return torch.cat(
-        [F.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2])) for tensor in tensors]
+        [
+            F.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))
+            for tensor in tensors
+        ]
     )
 
 

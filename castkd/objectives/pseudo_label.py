@@ -37,9 +37,7 @@ class PseudoLabel(Objective):
 
     def passes(self) -> list[Pass]:
         """Return the student's loss run on the view."""
-        return [
-            Pass(STUDENT, self.view, 'loss', targets=self.targets, drop_empty=self.drop_empty)
-        ]
+        return [Pass(STUDENT, self.view, 'loss', targets=self.targets, drop_empty=self.drop_empty)]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return the model's losses as they are."""

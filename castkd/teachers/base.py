@@ -168,7 +168,9 @@ class Teacher:
 
     def _converted(self, inputs: Tensor, samples: list) -> tuple[Tensor, list]:
         if self._convert is None:
-            raise ConfigError(f'teacher {self.name!r} was not loaded; init_weights() has to run first')
+            raise ConfigError(
+                f'teacher {self.name!r} was not loaded; init_weights() has to run first'
+            )
         return self._convert(inputs, samples)
 
     def _to_student(self, prediction: Any, sample: Any) -> Any:  # noqa: ANN401 - data samples

@@ -42,7 +42,9 @@ class FrozenTeacher(Teacher):
     ) -> None:
         del student
         if not checkpoint:
-            raise ConfigError('FrozenTeacher: checkpoint names no file; a teacher from random weights teaches nothing')
+            raise ConfigError(
+                'FrozenTeacher: checkpoint names no file; a teacher from random weights teaches nothing'
+            )
         super().__init__(
             model, classes=classes, class_mapping=class_mapping, input_scale=input_scale
         )

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from pycocotools import mask as coco_mask
 
 from castkd.datasets.pseudo_store import encode_masks
@@ -61,16 +61,8 @@ def make_project(root, seed=0):
     )
     plain = plain_config(project)
     Config(plain).dump(project.config)
-    student = plain.pop('model')
-    distiller = {
-        'type': 'castkd.Distiller',
-        'student': student,
-        'objectives': {'sup': {'type': 'castkd.Supervised', 'view': 'sup'}},
-    }
-    hooks = [{'type': 'castkd.NoSuchHook'}]
-    plain |= {'model': distiller, 'custom_hooks': hooks, 'train_cfg': {'max_iters': 3}}
-    Config(plain).dump(project.distiller_config)
-    save_checkpoints(project, student, seed)
+    save_checkpoint(project, seed)
+    save_distiller(project, plain)
     return project
 
 
@@ -118,19 +110,33 @@ def plain_config(project):
     }
 
 
-def save_checkpoints(project, student, seed):
-    """Save random weights as a plain model's and as a distiller's checkpoint."""
+def save_checkpoint(project, seed):
+    """Save a plain model with random weights."""
     torch.manual_seed(seed)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        state = MODELS.build(student).state_dict()
-    # Masks of random weights are single pixels; a strong bias of the class head spreads the scores.
-    state['panoptic_head.cls_embed.bias'] = torch.tensor([1.5, 0.5, -1.0])
+    model = MODELS.build(Config.fromfile(project.config).model)
+    # Without it all queries of random weights look alike.
+    model.panoptic_head.cls_embed.bias.data = torch.tensor([1.5, 0.5, -1.0])
     meta = {'dataset_meta': {'classes': CLASSES}, 'iter': 3}
-    torch.save({'meta': meta, 'state_dict': state}, project.checkpoint)
-    distilled = {f'student.{key}': value for key, value in state.items()}
-    distilled |= {'step': torch.tensor(3), 'objectives.pxl.projector.weight': torch.ones(2, 2)}
-    meta = {**meta, 'castkd': {'teachers': {'big': {'file': 'big.pth', 'sha256': '0' * 64}}}}
-    torch.save({'meta': meta, 'state_dict': distilled}, project.distiller_checkpoint)
+    torch.save({'meta': meta, 'state_dict': model.state_dict()}, project.checkpoint)
+
+
+def save_distiller(project, plain):
+    """Save a distiller, with an EMA teacher and an objective, that has the plain model's weights as its student."""
+    model = {
+        'type': 'castkd.Distiller',
+        'student': plain['model'],
+        'teachers': {'ema': {'type': 'castkd.EMATeacher'}},
+        'objectives': {'sup': {'type': 'castkd.Supervised'}},
+    }
+    hooks = [{'type': 'castkd.NoSuchHook'}]
+    config = {**plain, 'model': model, 'custom_hooks': hooks, 'train_cfg': {'max_iters': 3}}
+    Config(config).dump(project.distiller_config)
+    distiller = MODELS.build(Config.fromfile(project.distiller_config).model)
+    content = torch.load(project.checkpoint, weights_only=True)
+    distiller.student.load_state_dict(content['state_dict'])
+    origin = {'teachers': {'big': {'file': 'big.pth', 'sha256': '0' * 64}}}
+    meta = {**content['meta'], 'castkd': origin}
+    torch.save({'meta': meta, 'state_dict': distiller.state_dict()}, project.distiller_checkpoint)
 
 
 def write_images(folder, names, seed):

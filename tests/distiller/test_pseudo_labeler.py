@@ -22,7 +22,9 @@ def flip_matrix(width):
 
 
 def predictions(scores):
-    masks = torch.from_numpy(square_masks(32, [(2 * index, 1, 6) for index in range(len(scores))])) > 0
+    masks = (
+        torch.from_numpy(square_masks(32, [(2 * index, 1, 6) for index in range(len(scores))])) > 0
+    )
     instances = InstanceData(
         scores=torch.tensor(scores), labels=torch.zeros(len(scores), dtype=torch.long), masks=masks
     )

@@ -10,9 +10,7 @@ from castkd.registry import build_model
 from castkd.structures import PassResult, Step
 from tests.builders import make_sample, square_masks
 
-HEAD = dict(
-    type='castkd.ProjectionHead', in_channels=6, hidden_channels=5, out_channels=4
-)
+HEAD = dict(type='castkd.ProjectionHead', in_channels=6, hidden_channels=5, out_channels=4)
 
 
 class Recorder(nn.Module):
@@ -76,8 +74,12 @@ def test_shared_projector_gradient_is_the_weak_path_alone(objective):
     objective(step)['loss_pixel'].backward()
     got = [parameter.grad.clone() for parameter in objective.projector.parameters()]
     objective.zero_grad()
-    weak = [step.results['student', view].taps['backbone[3]'].detach() for view, _ in objective.views]
-    strong = [step.results['student', view].taps['backbone[3]'].detach() for _, view in objective.views]
+    weak = [
+        step.results['student', view].taps['backbone[3]'].detach() for view, _ in objective.views
+    ]
+    strong = [
+        step.results['student', view].taps['backbone[3]'].detach() for _, view in objective.views
+    ]
     fixed = objective.projector(torch.cat(strong)).detach()
     ids = objective.loss
     samples = step.samples['sup'] + step.samples['unsup_teacher']

@@ -25,7 +25,8 @@ def student():
 def checkpoint(student, tmp_path):
     path = tmp_path / 'teacher.pth'
     torch.save(
-        {'state_dict': student.state_dict(), 'meta': {'dataset_meta': {'classes': ('car', 'bus')}}}, path
+        {'state_dict': student.state_dict(), 'meta': {'dataset_meta': {'classes': ('car', 'bus')}}},
+        path,
     )
     return path
 
@@ -123,7 +124,9 @@ def test_classes_must_match_or_be_mapped(student, checkpoint):
 
 
 def test_mapped_predictions_leave_out_unwanted_classes(student, checkpoint):
-    teacher = FrozenTeacher(tiny_mask2former(), str(checkpoint), class_mapping={'car': 'b', 'bus': None})
+    teacher = FrozenTeacher(
+        tiny_mask2former(), str(checkpoint), class_mapping={'car': 'b', 'bus': None}
+    )
     teacher.load()
     teacher.connect(student, ('a', 'b'))
     inputs, samples = make_batch(['weak'])

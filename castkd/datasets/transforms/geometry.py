@@ -1,7 +1,8 @@
-"""Boxes, masks and semantic maps carried from one view of an image to another by the recorded homography.
+"""Boxes, masks and semantic maps carried from one view of an image to another by the homography.
 
-A homography maps source pixels to destination pixels, as mmdet's transforms record it in ``homography_matrix``. Coordinates
-are those of boxes: pixel (row r, column c) covers [c, c + 1) x [r, r + 1), so its centre is (c + 0.5, r + 0.5).
+A homography maps source pixels to destination pixels, as mmdet's transforms record it in
+``homography_matrix``. Coordinates are those of boxes: pixel (row r, column c) covers
+[c, c + 1) x [r, r + 1), so its centre is (c + 0.5, r + 0.5).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def _homography(sample: BaseDataElement) -> Tensor:
     matrix = sample.metainfo.get('homography_matrix')
     if matrix is None:
         raise ConfigError(
-            f'view of image {sample.metainfo.get("img_path")!r} has no homography_matrix; name it in meta_keys of '
-            "PackDetInputs, after at least one of mmdet's Resize, RandomCrop or RandomFlip (prob=0.0 records identity)"
+            f'view of image {sample.metainfo.get("img_path")!r} has no homography_matrix; load with '
+            'castkd.LoadImage, which begins the record, and name it in meta_keys of PackDetInputs'
         )
     return torch.as_tensor(np.asarray(matrix), dtype=torch.float64)
 
@@ -96,7 +97,9 @@ def _sample(values: Tensor, matrix: Tensor, out_shape: tuple[int, int], fill: in
     rows = torch.arange(out_height, device=values.device, dtype=torch.float64) + 0.5
     columns = torch.arange(out_width, device=values.device, dtype=torch.float64) + 0.5
     y, x = torch.meshgrid(rows, columns, indexing='ij')
-    source_x, source_y, depth = torch.einsum('ij,jhw->ihw', inverse, torch.stack([x, y, torch.ones_like(x)]))
+    source_x, source_y, depth = torch.einsum(
+        'ij,jhw->ihw', inverse, torch.stack([x, y, torch.ones_like(x)])
+    )
     in_front = depth > 0
     depth = torch.where(in_front, depth, 1.0)
     source_x, source_y = source_x / depth, source_y / depth

@@ -16,9 +16,9 @@ from castkd.registry import TRANSFORMS
 class StrongPhotometric(BaseTransform):
     """Colour jitter in random order, then grey, then Gaussian blur.
 
-    The defaults are those of CAST. Guided Distillation: ``jitter_prob=0.8, blur_prob=0.5, blur_kernel=None``. Reads and
-    replaces ``img`` (H, W, 3), uint8, BGR; pixel grids stay aligned with the view it is applied on. Randomness comes from
-    numpy's global state, as in mm's own transforms.
+    The defaults are those of CAST. Guided Distillation uses ``jitter_prob=0.8, blur_prob=0.5,
+    blur_kernel=None``. Reads and replaces ``img`` (H, W, 3), uint8, BGR; its pixel grid stays aligned with
+    the view that it is applied on. Randomness comes from numpy's global state, as in mm's own transforms.
 
     Args:
         brightness: Factor is drawn from [max(0, 1 - b), 1 + b].
@@ -48,7 +48,12 @@ class StrongPhotometric(BaseTransform):
         blur_sigma: tuple[float, float] = (0.1, 2.0),
     ) -> None:
         super().__init__()
-        self.strengths = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+        self.strengths = {
+            'brightness': brightness,
+            'contrast': contrast,
+            'saturation': saturation,
+            'hue': hue,
+        }
         self.jitter_prob = jitter_prob
         self.gray_prob = gray_prob
         self.blur_prob = blur_prob
@@ -98,7 +103,9 @@ class StrongPhotometric(BaseTransform):
             if strength == 0:
                 continue
             if name == 'hue':
-                image = mmcv.adjust_hue(image, np.random.uniform(-strength, strength), backend='cv2')
+                image = mmcv.adjust_hue(
+                    image, np.random.uniform(-strength, strength), backend='cv2'
+                )
                 continue
             factor = np.random.uniform(max(0.0, 1.0 - strength), 1.0 + strength)
             if name == 'saturation':

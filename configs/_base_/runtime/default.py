@@ -19,6 +19,7 @@ custom_hooks = [
     dict(type='castkd.Watchdog', window=50, teacher_interval=1000),
     dict(type='castkd.StopOnNonFinite'),
     dict(type='castkd.Provenance'),
+    dict(type='castkd.PseudoLabelStatistics', interval=500, num_images=16),
     dict(type='castkd.Pictures', interval=500),
     dict(type='castkd.StageMetrics'),
 ]

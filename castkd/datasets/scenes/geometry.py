@@ -6,8 +6,10 @@ pixels, with (0, 0) at the top left corner of the top left pixel. Colours are RG
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -35,17 +37,39 @@ class Camera:
     height: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Return image points (..., 2) of world points (..., 3); points behind the camera are drawn up to it."""
-        points = np.asarray(points, dtype=np.float64)
-        scale = self.focal / np.maximum(points[..., 2], _NEAREST)
-        columns = self.centre + scale * points[..., 0]
-        rows = self.horizon + scale * (self.height - points[..., 1])
-        return np.stack([columns, rows], axis=-1)
+        """Return image points (N, 2) of world points (N, 3); points behind the camera are drawn up to it."""
+        scale = self.focal / np.maximum(points[:, 2], _NEAREST)
+        image = np.empty((len(points), 2))
+        image[:, 0] = self.centre + scale * points[:, 0]
+        image[:, 1] = self.horizon + scale * (self.height - points[:, 1])
+        return image
 
-    def ground(self, points: Iterable[Sequence[float]]) -> np.ndarray:
+    def project_all(self, polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return image points (N, 2) of every polygon (N, 3) of a list."""
+        image = self.project(np.concatenate(polygons))
+        ends = np.cumsum([len(polygon) for polygon in polygons])
+        return [
+            image[end - len(polygon) : end] for polygon, end in zip(polygons, ends, strict=True)
+        ]
+
+    def ground(self, points: np.ndarray) -> np.ndarray:
         """Return image points (N, 2) of ground points (N, 2) given as (X, Z)."""
-        flat = np.asarray(list(points), dtype=np.float64)
-        return self.project(np.stack([flat[:, 0], np.zeros(len(flat)), flat[:, 1]], axis=1))
+        world = np.zeros((len(points), 3))
+        world[:, ::2] = points
+        return self.project(world)
+
+    def patch(self, left: float, right: float, near: float, far: float) -> np.ndarray:
+        """Return image points (4, 2) of a rectangle on the ground, in metres."""
+        a, b = self.focal / max(near, _NEAREST), self.focal / max(far, _NEAREST)
+        bottom, top = self.horizon + a * self.height, self.horizon + b * self.height
+        return np.array(
+            [
+                (self.centre + a * left, bottom),
+                (self.centre + b * left, top),
+                (self.centre + b * right, top),
+                (self.centre + a * right, bottom),
+            ]
+        )
 
     def depth_at(self, row: float) -> float:
         """Return the distance in metres at which the ground meets an image row below the horizon."""
@@ -75,14 +99,14 @@ class Item:
         label: Cityscapes label name.
         depth: Distance in metres that decides what hides what.
         shapes: Polygons in drawing order.
-        footprint: Where it touches the ground, (N, 2) of (X, Z) in metres; empty for no shadow.
+        footprint: Where it touches the ground, (N, 2) of (X, Z) in metres; None for no shadow.
         height: Height in metres; how long its shadow is.
     """
 
     label: str
     depth: float
     shapes: list[Shape]
-    footprint: list[tuple[float, float]] = field(default_factory=list)
+    footprint: np.ndarray | None = None
     height: float = 0.0
 
 
@@ -110,22 +134,29 @@ class Canvas:
             cv2.fillPoly(self.owner, corners, owner, cv2.LINE_8, _SHIFT)
 
     def paste(self, texture: np.ndarray, corners: np.ndarray, owner: int) -> None:
-        """Paste a texture (h, w, 3) uint8 onto a quadrilateral (4, 2): top left, top right, bottom right, bottom left."""
+        """Paste a texture onto a quadrilateral.
+
+        Args:
+            texture: (h, w, 3) uint8, RGB.
+            corners: (4, 2), where the texture's top left, top right, bottom right and bottom left corners go.
+            owner: Index to write into :attr:`owner`.
+        """
         box = self._box(corners)
         if box is None:
             return
         left, top, right, bottom = box
         height, width = texture.shape[:2]
+        size = (right - left, bottom - top)
+        corners = corners - [left, top]
         source = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-        matrix = cv2.getPerspectiveTransform(source, np.float32(corners - [left, top]))
+        matrix = cv2.getPerspectiveTransform(source, np.float32(corners))
         patch = cv2.warpPerspective(
-            texture, matrix, (right - left, bottom - top), flags=cv2.INTER_AREA
+            texture, matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
         )
         mask = np.zeros(patch.shape[:2], dtype=np.uint8)
-        cv2.fillConvexPoly(mask, _fixed(corners - [left, top]), 1, cv2.LINE_8, _SHIFT)
-        inside = mask.astype(bool)
-        self.image[top:bottom, left:right][inside] = patch[inside]
-        self.owner[top:bottom, left:right][inside] = owner
+        cv2.fillConvexPoly(mask, _fixed(corners), 1, cv2.LINE_8, _SHIFT)
+        cv2.copyTo(patch, mask, self.image[top:bottom, left:right])
+        self.owner[top:bottom, left:right][mask.astype(bool)] = owner
 
     def draw(
         self,
@@ -142,21 +173,23 @@ class Canvas:
             haze: Share of the haze in [0, 1] and its colour.
             grain: Source of a fine texture, or None for flat paint.
         """
-        box = self._box(np.concatenate([shape.points for shape in shapes]))
+        points = np.concatenate([shape.points for shape in shapes])
+        box = self._box(points)
         if box is None:
             return
         left, top, right, bottom = box
-        paint, cover = _render(shapes, box)
+        paint, cover = _render(shapes, points, box)
         colours, opacity = paint[..., :3], paint[..., 3:] / 255
-        rows = np.linspace(1.07, 0.9, bottom - top, dtype=np.float32)[:, None, None]
-        colours = colours * rows
+        share, colour = haze
+        colours *= np.linspace(1.07, 0.9, bottom - top, dtype=np.float32)[:, None, None] * (
+            1 - share
+        )
+        tint = share * np.float32(colour)
         if grain is not None:
             texture = grain.standard_normal((bottom - top, right - left, 1), dtype=np.float32)
-            colours = colours + 3.5 * texture * opacity
-        share, colour = haze
-        colours = colours * (1 - share) + opacity * share * np.float32(colour)
+            tint = tint + 3.5 * texture
         region = self.image[top:bottom, left:right]
-        region[:] = np.clip(region * (1 - opacity) + colours, 0, 255)
+        region[:] = np.clip(region * (1 - opacity) + colours + tint * opacity, 0, 255)
         self.owner[top:bottom, left:right][cover >= 128] = owner
 
     def _box(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -170,7 +203,7 @@ class Canvas:
 
 
 def _render(
-    shapes: Sequence[Shape], box: tuple[int, int, int, int]
+    shapes: Sequence[Shape], points: np.ndarray, box: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return premultiplied RGBA (h, w, 4) float32 and coverage (h, w) uint8 inside a box."""
     left, top, right, bottom = box
@@ -178,8 +211,11 @@ def _render(
     factor = 4 if max(size) < 40 else 2
     paint = np.zeros((size[1] * factor, size[0] * factor, 4), dtype=np.uint8)
     cover = np.zeros(paint.shape[:2], dtype=np.uint8)
+    points = _fixed((points - [left, top]) * factor)
+    start = 0
     for shape in shapes:
-        corners = [_fixed((shape.points - [left, top]) * factor)]
+        corners = [points[start : start + len(shape.points)]]
+        start += len(shape.points)
         premultiplied = [value * shape.opacity for value in (*_colour(shape.colour), 255.0)]
         cv2.fillPoly(paint, corners, premultiplied, cv2.LINE_8, _SHIFT)
         cv2.fillPoly(cover, corners, 255, cv2.LINE_8, _SHIFT)
@@ -195,8 +231,12 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 
 
 def _colour(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = (min(max(float(value), 0.0), 255.0) for value in colour)
-    return red, green, blue
+    red, green, blue = colour
+    return (
+        min(max(float(red), 0.0), 255.0),
+        min(max(float(green), 0.0), 255.0),
+        min(max(float(blue), 0.0), 255.0),
+    )
 
 
 def shade(colour: Colour, factor: float) -> tuple[float, float, float]:
@@ -215,14 +255,23 @@ def random_colour(
 
 def ellipse(centre: Sequence[float], radii: Sequence[float], corners: int = 16) -> np.ndarray:
     """Return the corners (N, 2) of a polygon that stands for an ellipse."""
+    return _circle(corners) * radii + centre
+
+
+@lru_cache
+def _circle(corners: int) -> np.ndarray:
     angles = np.arange(corners) * (2 * np.pi / corners)
-    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.asarray(centre) + circle * np.asarray(radii)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def limb(start: Sequence[float], end: Sequence[float], width: float, taper: float = 1.0) -> np.ndarray:
+def limb(
+    start: Sequence[float], end: Sequence[float], width: float, taper: float = 1.0
+) -> np.ndarray:
     """Return the corners (4, 2) of a bar from ``start`` to ``end``, ``taper`` times as wide at its end."""
-    start, end = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
-    along = end - start
-    across = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-9) * width / 2
-    return np.array([start + across, end + across * taper, end - across * taper, start - across])
+    (x0, y0), (x1, y1) = start, end
+    half = width / 2 / max(math.hypot(x1 - x0, y1 - y0), 1e-9)
+    dx, dy = (y0 - y1) * half, (x1 - x0) * half
+    tx, ty = dx * taper, dy * taper
+    return np.array(
+        [(x0 + dx, y0 + dy), (x1 + tx, y1 + ty), (x1 - tx, y1 - ty), (x0 - dx, y0 - dy)]
+    )

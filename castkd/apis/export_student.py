@@ -1,0 +1,195 @@
+"""Hand over the student as a plain mmdet or mmseg model."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from castkd.apis.predictor import Predictor
+from castkd.apis.student import load_student, prediction_dataset, read_config, student_config
+from castkd.checkpoints import sha256, student_state
+from castkd.engine.storage import AtomicLocalBackend
+from castkd.errors import CheckpointError, ConfigError, DataError
+from castkd.version import __version__
+
+CONFIG_NAME = 'student.py'
+CHECKPOINT_NAME = 'student.pth'
+
+# castkd types that only add checks to an mm one.
+PLAIN_TYPES = {'castkd.LoadImage': 'LoadImageFromFile'}
+
+
+def export_student(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    out_dir: str | Path,
+    cfg_options: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
+    """Write the student's config and weights for a project without castkd, and prove that they are the student.
+
+    ``student.py`` holds the model, the test and validation data and their evaluators; ``student.pth`` the weights under
+    the plain model's names, the class names and colours, and where they come from. Before the two files appear in
+    ``out_dir`` they are read back, loaded strictly into a new model, and its predictions on a random image are compared
+    bit by bit with those of the student.
+
+    Args:
+        config: Config of a distiller or of a plain mmdet or mmseg model.
+        checkpoint: Its checkpoint.
+        out_dir: Folder for the two files.
+        cfg_options: New config values by dotted key.
+
+    Returns:
+        ``config`` and ``checkpoint``: the two files.
+
+    Raises:
+        ConfigError: When the student needs a part that only castkd has.
+        CheckpointError: When the checkpoint is missing, damaged, unsafe or of another model, or the proof fails.
+        DataError: When the folder is not writable or the disk is full.
+    """
+    student = student_config(read_config(config, cfg_options))
+    model, content = load_student(student, checkpoint)
+    plain = plain_config(student, model.dataset_meta)
+    meta = content.get('meta') or {}
+    exported = {
+        'meta': {
+            **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
+            'dataset_meta': model.dataset_meta,
+            'cfg': plain.pretty_text,
+            'castkd': {
+                **(meta.get('castkd') or {}),
+                'exported_with': __version__,
+                'exported_from': Path(checkpoint).name,
+                'exported_from_sha256': sha256(checkpoint),
+            },
+        },
+        'state_dict': student_state(content),
+    }
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as draft:
+            files = _write(Path(draft), plain, exported)
+            _verify(files, plain, Predictor(model, student))
+            for file in files.values():
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise DataError(
+            f'export: cannot write to {str(folder)!r} ({error.strerror or error}); choose another folder'
+        ) from error
+    return {key: folder / file.name for key, file in files.items()}
+
+
+def plain_config(student: Config, dataset_meta: Mapping[str, Any]) -> Config:
+    """Return a config that a project without castkd understands.
+
+    Args:
+        student: From :func:`~castkd.apis.student.student_config`; stays as it is.
+        dataset_meta: ``classes`` and ``palette``.
+
+    Raises:
+        ConfigError: When a part has no counterpart outside castkd.
+    """
+    kept = {
+        key: value
+        for key, value in student.items()
+        if key not in ('custom_imports', 'work_dir', 'launcher')
+    }
+    plain = Config(_plain(kept))
+    for loader in ('test_dataloader', 'val_dataloader'):
+        if loader in plain:
+            dataset = prediction_dataset(plain, loader)
+            dataset.metainfo = {key: value for key, value in dataset_meta.items() if value}
+    # mmseg's inference reads the pipeline here.
+    plain.test_pipeline = prediction_dataset(plain).pipeline
+    left = [f'{key}={value}' for key, value in _castkd_types(plain)]
+    if left:
+        raise ConfigError(
+            f'the student cannot run without castkd, it uses {", ".join(left)}; '
+            'use mm parts there, or ship the checkpoint with castkd'
+        )
+    return plain
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a config
+    """Return a copy with castkd's stand-ins replaced and without references to files of first weights."""
+    if isinstance(value, Mapping):
+        copy = {key: _plain(item) for key, item in value.items()}
+        if copy.get('type') in PLAIN_TYPES:
+            copy['type'] = PLAIN_TYPES[copy['type']]
+        first_weights = copy.get('init_cfg')
+        if isinstance(first_weights, Mapping) and first_weights.get('type') == 'Pretrained':
+            copy['init_cfg'] = None
+        return copy
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def _castkd_types(value: Any, key: str = '') -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Yield dotted key and name of every type of castkd."""
+    if isinstance(value, (Mapping, Config)):
+        for name, item in value.items():
+            dotted = f'{key}.{name}' if key else str(name)
+            text = item if isinstance(item, str) else getattr(item, '__module__', '')
+            if name in ('type', '_scope_') and str(text).split('.')[0] == 'castkd':
+                yield dotted, str(item)
+            yield from _castkd_types(item, dotted)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _castkd_types(item, f'{key}.{index}')
+
+
+def _write(folder: Path, plain: Config, exported: Mapping[str, Any]) -> dict[str, Path]:
+    files = {'config': folder / CONFIG_NAME, 'checkpoint': folder / CHECKPOINT_NAME}
+    buffer = io.BytesIO()
+    torch.save(exported, buffer)
+    backend = AtomicLocalBackend()
+    backend.put_text(plain.pretty_text, files['config'])
+    backend.put(buffer.getvalue(), files['checkpoint'])
+    return files
+
+
+def _verify(files: Mapping[str, Path], plain: Config, student: Predictor) -> None:
+    """Read the export back and compare it with the student.
+
+    Raises:
+        CheckpointError: When something differs.
+    """
+    read = Config.fromfile(files['config'])
+    if read.to_dict() != plain.to_dict():
+        raise CheckpointError(
+            f'export: {CONFIG_NAME} read back is not the config that was written; a value in the config has no text '
+            'form, write it as a plain number, string, list or dict'
+        )
+    model, _ = load_student(read, files['checkpoint'])
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    wanted = student.predict_images([image])[0]
+    found = Predictor(model, read).predict_images([image])[0]
+    different = [
+        key for key, value in _tensors(wanted) if not _same(value, dict(_tensors(found)).get(key))
+    ]
+    if different:
+        raise CheckpointError(
+            f'export: predictions of the exported student differ in {", ".join(different)}; nothing was written'
+        )
+
+
+def _tensors(sample: Any) -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401 - data samples of all mm packages
+    """Yield every predicted tensor of a data sample by name."""
+    for name, element in sample.items():
+        for key, value in element.items():
+            if torch.is_tensor(value):
+                yield f'{name}.{key}', value
+
+
+def _same(first: Tensor, second: Tensor | None) -> bool:
+    return second is not None and torch.equal(first, second)

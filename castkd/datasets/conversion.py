@@ -1,0 +1,188 @@
+"""COCO annotation files from maps and masks of other formats, and what it takes to write them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from cityscapesscripts.helpers.labels import id2label, labels
+from pycocotools import mask as coco_mask
+
+from castkd.datasets.pseudo_store import encode_masks
+from castkd.errors import DataError
+
+#: Name of the eight evaluated thing classes of Cityscapes by label id, in the order that mmdet expects.
+CITYSCAPES_THINGS = {
+    label.id: label.name for label in labels if label.hasInstances and not label.ignoreInEval
+}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotated object.
+
+    Attributes:
+        category: Category id.
+        mask: (H, W) bool.
+        crowd: Whether it is a group of objects that nobody told apart.
+    """
+
+    category: int
+    mask: np.ndarray
+    crowd: bool = False
+
+
+class CocoFile:
+    """Content of a COCO annotation file, gathered image by image.
+
+    Annotation ids start at 1: COCO's evaluation takes an object with id 0 for one that was not found.
+
+    Args:
+        categories: Name per category id, in the order of the file.
+        description: Where the annotations come from.
+    """
+
+    def __init__(self, categories: Mapping[int, str], description: str) -> None:
+        self.categories = dict(categories)
+        self.description = description
+        self.images: list[dict] = []
+        self.annotations: list[dict] = []
+
+    def add(
+        self,
+        file_name: str,
+        size: tuple[int, int],
+        instances: Iterable[Instance],
+        image_id: int | None = None,
+    ) -> None:
+        """Add an image.
+
+        Args:
+            file_name: Path relative to the image folder.
+            size: (height, width) in pixels.
+            instances: Its objects, each with a mask of that size and at least one pixel.
+            image_id: Its id; by default its number, counted from 1.
+        """
+        image_id = len(self.images) + 1 if image_id is None else image_id
+        height, width = (int(side) for side in size)
+        self.images.append(
+            {'id': image_id, 'file_name': file_name, 'width': width, 'height': height}
+        )
+        for instance in instances:
+            (code,) = encode_masks(instance.mask[None])
+            self.annotations.append(
+                {
+                    'id': len(self.annotations) + 1,
+                    'image_id': image_id,
+                    'category_id': instance.category,
+                    'segmentation': code,
+                    'bbox': coco_mask.toBbox(code).tolist(),
+                    'area': int(coco_mask.area(code)),
+                    'iscrowd': int(instance.crowd),
+                }
+            )
+
+    def content(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return {
+            'info': {'description': self.description},
+            'images': self.images,
+            'annotations': self.annotations,
+            'categories': [{'id': key, 'name': name} for key, name in self.categories.items()],
+        }
+
+
+def cityscapes_instances(instance_ids: np.ndarray, name: str) -> list[Instance]:
+    """Return the objects of a Cityscapes ``instanceIds`` map.
+
+    Args:
+        instance_ids: (H, W), label id x 1000 + number for an object, the label id alone for a group or for stuff.
+        name: The file's name, for errors.
+
+    Raises:
+        DataError: When the map holds an id that Cityscapes does not have.
+    """
+    instances = []
+    for value in np.unique(instance_ids).tolist():
+        label = value // 1000 if value >= 1000 else value
+        if label not in id2label:
+            raise DataError(
+                f'{name}: {value} is no Cityscapes instance id; check that it is an instanceIds map'
+            )
+        if label in CITYSCAPES_THINGS:
+            instances.append(Instance(label, instance_ids == value, crowd=value < 1000))
+    return instances
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to write into; it becomes ``path`` when the block ends without an error, and is removed otherwise.
+
+    Args:
+        path: Folder to make; it must not exist or be empty.
+
+    Raises:
+        DataError: When the folder holds something, or cannot be written.
+    """
+    # Behind links, so that the folder itself is replaced and not the link to it.
+    final = Path(path).resolve()
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise DataError(f'{str(path)!r} is there already; remove it or choose another folder')
+    partial = final.with_name(f'.{final.name}.{os.getpid()}.partial')
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, final)
+    except OSError as error:
+        raise DataError(
+            f'{str(path)!r} cannot be written ({error.strerror or error}); free space there or choose another folder'
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_png(path: str | Path) -> np.ndarray:
+    """Return a PNG file as it is stored: (H, W) or (H, W, channels) in OpenCV's order, 8 or 16 bits.
+
+    Raises:
+        DataError: When it is missing or damaged.
+    """
+    try:
+        content = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise DataError(
+            f'{str(path)!r} cannot be read ({error.strerror or error}); check that the data set is complete'
+        ) from error
+    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
+    if image is None:
+        raise DataError(f'{str(path)!r} is no whole PNG file; fetch it again')
+    return image
+
+
+def write_png(path: str | Path, image: np.ndarray) -> None:
+    """Write a PNG file; unlike ``cv2.imwrite``, a full disk raises OSError."""
+    Path(path).write_bytes(cv2.imencode('.png', image)[1].tobytes())
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; missing folders are made.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_text(json.dumps(content), encoding='utf-8')
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

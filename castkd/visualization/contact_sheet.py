@@ -1,0 +1,94 @@
+"""Images with truth and predictions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures.mask import BitmapMasks
+from mmdet.visualization.palette import get_palette
+from mmengine.structures import InstanceData
+
+from castkd.errors import ConfigError
+from castkd.hooks.drawing import draw_instances, grid, titled
+
+_IGNORED = 255
+_ALPHA = 0.5
+
+# Instances of an image, a map of class indices (h, w) with 255 for ignored pixels, or nothing to draw.
+Content = InstanceData | np.ndarray | None
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    columns: Mapping[str, Sequence[Content]],
+    metainfo: Mapping[str, Any],
+) -> np.ndarray:
+    """Draw one row per image: the image, then one column per entry of ``columns``.
+
+    Args:
+        images: N images (h, w, 3), uint8, BGR, of any sizes.
+        columns: Title -> content for each of the N images, in pixels of the image: instances with ``labels``,
+            ``bboxes`` and maybe ``masks`` (bool (n, h, w) or mmdet masks) and ``scores``, or a class map (h, w).
+        metainfo: ``classes`` and ``palette`` (RGB, or None for mmdet's default) of the data set.
+
+    Returns:
+        One image (H, W, 3), uint8, BGR.
+
+    Raises:
+        ConfigError: When a column has not one entry per image.
+    """
+    for title, contents in columns.items():
+        if len(contents) != len(images):
+            raise ConfigError(
+                f'contact_sheet: column {title!r} has {len(contents)} entries for {len(images)} images'
+            )
+    classes = tuple(metainfo['classes'])
+    palette = get_palette(metainfo.get('palette') or 'coco', len(classes))
+    drawn_as = {'classes': classes, 'palette': palette}
+    drawn = [[titled(draw_instances(image, None, drawn_as), 'image') for image in images]]
+    for title, contents in columns.items():
+        drawn.append(
+            [
+                titled(_drawn(image, content, drawn_as), title)
+                for image, content in zip(images, contents, strict=True)
+            ]
+        )
+    return grid(drawn)
+
+
+def _drawn(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> np.ndarray:
+    if isinstance(content, np.ndarray):
+        painted = _paint_classes(image, content, metainfo['palette'])
+        return draw_instances(painted, None, metainfo)
+    return draw_instances(image, _with_bitmaps(content), metainfo)
+
+
+def _with_bitmaps(instances: InstanceData | None) -> InstanceData | None:
+    """Return instances with masks as the drawing code takes them, and boxes where there are masks only."""
+    if instances is None or 'masks' not in instances or not torch.is_tensor(instances.masks):
+        return instances
+    masks = instances.masks.cpu().numpy().astype(np.uint8)
+    drawn = InstanceData(labels=instances.labels, bboxes=instances.bboxes)
+    if 'scores' in instances:
+        drawn.scores = instances.scores
+    drawn.masks = BitmapMasks(masks, *masks.shape[-2:])
+    return drawn
+
+
+def _paint_classes(
+    image: np.ndarray, classes: np.ndarray, palette: Sequence[Sequence[int]]
+) -> np.ndarray:
+    table = np.zeros((_IGNORED + 1, 3), np.float32)
+    table[: len(palette)] = np.asarray(palette, np.float32)[:, ::-1]
+    labels = classes.astype(np.uint8)
+    mixed = (1 - _ALPHA) * image + _ALPHA * table[labels]
+    return np.where((labels == _IGNORED)[..., None], image, mixed).round().astype(np.uint8)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Return an image (h, w, 3), uint8, BGR, as a PNG file's content."""
+    return cv2.imencode('.png', image)[1].tobytes()

@@ -1,0 +1,240 @@
+"""What a recipe gave: a table for the terminal and a page with curves and pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+from rich.table import Table
+
+# Last part of a metric's name -> heading, in the order of the columns.
+_HEADINGS = {
+    'segm_mAP': 'mask AP',
+    'segm_mAP_50': 'mask AP50',
+    'bbox_mAP': 'box AP',
+    'mAP': 'AP',
+    'AP': 'AP',
+    'AP@50': 'AP50',
+    'AP50': 'AP50',
+    'mIoU': 'mIoU',
+    'mAcc': 'mAcc',
+    'precision': 'precision',
+    'recall': 'recall',
+}
+_MAX_COLUMNS = 4
+_MAX_CURVES = 10
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One row of the table: one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        label: What the row is called.
+        images: Number of images per source of its training data.
+        iterations: Training iterations.
+        parameters: Parameters of the trained network.
+        metrics: Number per metric name of the last validation; None for what could not be computed.
+        seconds: Wall time of the process that finished the stage.
+        resumed: How often the stage was taken up again, so that ``seconds`` is not all of it.
+    """
+
+    stage: str
+    label: str
+    images: Mapping[str, int] = field(default_factory=dict)
+    iterations: int = 0
+    parameters: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    resumed: int = 0
+
+
+def result_table(rows: Sequence[ReportRow], title: str) -> Table:
+    """Return the table for the terminal."""
+    headings, cells = table_cells(rows)
+    table = Table(title=title)
+    for index, heading in enumerate(headings):
+        text = index < 2
+        table.add_column(heading, justify='left' if text else 'right', no_wrap=not text)
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and texts of the table."""
+    names = shown_metrics(row.metrics for row in rows)
+    headings = ['stage', 'images', 'steps', 'parameters', *names.values(), 'time']
+    cells = []
+    for row in rows:
+        numbers = [_metric_text(row.metrics.get(name)) for name in names]
+        cells.append(
+            [
+                row.label,
+                ' + '.join(f'{count} {source}' for source, count in row.images.items()),
+                str(row.iterations) if row.iterations else '',
+                _count_text(row.parameters),
+                *numbers,
+                duration_text(row.seconds) + (' (resumed)' if row.resumed else ''),
+            ]
+        )
+    return headings, cells
+
+
+def shown_metrics(metrics: Iterable[Mapping[str, object]]) -> dict[str, str]:
+    """Choose the metrics that the table shows.
+
+    Args:
+        metrics: Metrics of every row.
+
+    Returns:
+        Heading per metric name: the known summary numbers, or the first few when none is known.
+    """
+    names = list(dict.fromkeys(name for row in metrics for name in row))
+    order = list(_HEADINGS)
+    known = [name for name in names if name.split('/')[-1] in order]
+    known.sort(key=lambda name: order.index(name.split('/')[-1]))
+    if not known:
+        return {name: name for name in names[:_MAX_COLUMNS]}
+    return {name: _HEADINGS[name.split('/')[-1]] for name in known[:_MAX_COLUMNS]}
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration for people: ``45 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f'{seconds} s'
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f'{minutes} min {seconds} s'
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours} h {minutes} min'
+
+
+def read_scalars(folder: Path) -> list[dict]:
+    """Return what mmengine logged in a stage's folder, ordered by step.
+
+    A resumed stage has one log per process; where they overlap, the later one counts.
+    """
+    records: dict[tuple[int, bool], dict] = {}
+    for path in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in path.read_text(encoding='utf-8').splitlines():
+            try:
+                record = json.loads(line)
+                step = int(record['step'])
+            except (ValueError, KeyError, TypeError):
+                # The last line of a killed process may be half a line.
+                continue
+            records[step, 'loss' in record] = record
+    return [records[key] for key in sorted(records)]
+
+
+def loss_curves(title: str, records: Sequence[Mapping]) -> bytes | None:
+    """Draw the losses of a stage, and its validation metrics beside them.
+
+    Args:
+        title: Name of the stage.
+        records: Result of :func:`read_scalars`.
+
+    Returns:
+        Content of a PNG file, or None when nothing was logged.
+    """
+    losses = _series(records, lambda name: 'loss' in name)
+    metrics = _series(records, lambda name: name.split('/')[-1] in _HEADINGS)
+    panels = [(name, lines) for name, lines in (('losses', losses), ('metrics', metrics)) if lines]
+    if not panels:
+        return None
+    figure = Figure(figsize=(6 * len(panels), 3.6), layout='constrained')
+    for axes, (name, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        for label, (steps, values) in list(lines.items())[:_MAX_CURVES]:
+            axes.plot(steps, values, label=label, marker='.' if len(steps) < 20 else None)
+        axes.set(title=f'{title}: {name}', xlabel='iteration')
+        axes.legend(fontsize='x-small')
+        axes.grid(alpha=0.3)
+        if name == 'losses' and all(min(values) > 0 for _, values in lines.values()):
+            axes.set_yscale('log')
+    content = io.BytesIO()
+    figure.savefig(content, format='png', dpi=100)
+    return content.getvalue()
+
+
+def render_report(
+    title: str,
+    rows: Sequence[ReportRow],
+    *,
+    facts: Mapping[str, object],
+    curves: Mapping[str, bytes],
+    picture: bytes | None = None,
+    picture_note: str = '',
+) -> str:
+    """Return the page, with everything inside it.
+
+    Args:
+        title: Headline.
+        rows: Rows of the table.
+        facts: What else there is to know (seed, versions), by name.
+        curves: PNG per stage.
+        picture: PNG of the contact sheet.
+        picture_note: What is said below it, or in its place.
+    """
+    headings, cells = table_cells(rows)
+    environment = Environment(loader=PackageLoader('castkd.visualization'), autoescape=True)
+    return environment.get_template('report.html').render(
+        title=title,
+        headings=headings,
+        cells=cells,
+        costs=_costs(rows),
+        facts=facts,
+        curves={name: _inline(content) for name, content in curves.items()},
+        picture=_inline(picture) if picture else None,
+        picture_note=picture_note,
+    )
+
+
+def _costs(rows: Sequence[ReportRow]) -> list[tuple[str, float, str]]:
+    """Return label, share of the longest and text per row that took time."""
+    longest = max((row.seconds for row in rows), default=0.0)
+    costs = []
+    for row in rows:
+        if row.seconds <= 0:
+            continue
+        text = duration_text(row.seconds)
+        if row.iterations:
+            text += f', {row.seconds / row.iterations:.2f} s per iteration'
+        costs.append((row.label, 100 * row.seconds / longest, text))
+    return costs
+
+
+def _series(records: Sequence[Mapping], wanted: object) -> dict[str, tuple[list, list]]:
+    lines: dict[str, tuple[list, list]] = {}
+    for record in records:
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and math.isfinite(value) and wanted(name):
+                steps, values = lines.setdefault(name, ([], []))
+                steps.append(record['step'])
+                values.append(value)
+    return lines
+
+
+def _inline(content: bytes) -> str:
+    return 'data:image/png;base64,' + base64.b64encode(content).decode()
+
+
+def _metric_text(value: float | None) -> str:
+    return '' if value is None else f'{value:.3f}'
+
+
+def _count_text(count: int) -> str:
+    if not count:
+        return ''
+    return f'{count / 1e6:.2f} M' if count >= 1e5 else str(count)

@@ -1,0 +1,174 @@
+import copy
+
+import pytest
+
+from castkd.engine.config_check import check_configs, config_problems
+from castkd.errors import ConfigError
+from tests.tiny_models import tiny_mask2former
+
+PIPELINE = [
+    {'type': 'LoadImageFromFile'},
+    {
+        'type': 'mmdet.MultiBranch',
+        'branch_field': ['sup', 'unsup_student'],
+        'sup': {'type': 'PackDetInputs'},
+    },
+]
+GOOD = {
+    'default_scope': 'mmdet',
+    'model': {
+        'type': 'castkd.Distiller',
+        'student': {'_scope_': 'mmdet', **tiny_mask2former().to_dict()},
+        'teachers': {'ema': {'type': 'castkd.EMATeacher', 'decay': 0.99}},
+        'objectives': {
+            'sup': {'type': 'castkd.Supervised', 'view': 'sup'},
+            'unsup': {
+                'type': 'castkd.PseudoLabel',
+                'weight': {'type': 'Linear', 'start': 0.0, 'end': 1.0, 'steps': 10},
+            },
+        },
+    },
+    'train_dataloader': {
+        'batch_size': 2,
+        'dataset': {
+            'type': 'CocoDataset',
+            'ann_file': 'a.json',
+            'backend_args': None,
+            'pipeline': PIPELINE,
+        },
+        'sampler': {'type': 'InfiniteSampler', 'shuffle': True},
+    },
+    'train_cfg': {'by_epoch': False, 'max_iters': 3},
+    'optim_wrapper': {
+        'type': 'OptimWrapper',
+        'optimizer': {'type': 'AdamW', 'lr': 0.1},
+        'paramwise_cfg': {'custom_keys': {'backbone': {'lr_mult': 0.1}}},
+        'clip_grad': {'max_norm': 0.1},
+    },
+    'param_scheduler': [{'type': 'PolyLR', 'power': 0.9, 'begin': 0, 'end': 3, 'by_epoch': False}],
+    'default_hooks': {'logger': {'type': 'LoggerHook', 'interval': 1, 'priority': 'LOW'}},
+    'custom_hooks': [{'type': 'castkd.StageMetrics'}],
+    'visualizer': {
+        'type': 'DetLocalVisualizer',
+        'vis_backends': [{'type': 'LocalVisBackend'}],
+        'name': 'visualizer',
+    },
+    'log_processor': {'by_epoch': False, 'window_size': 5},
+    'randomness': {'seed': 0},
+    'my_own_variable': 3,
+}
+
+
+def with_change(path, value):
+    config = copy.deepcopy(GOOD)
+    *parents, last = path.split('.')
+    place = config
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+def test_a_right_config_has_no_problem():
+    assert config_problems(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'hint'),
+    [
+        ('model.studnet', {}, "did you mean 'student'"),
+        ('model.student.panoptic_head.num_querys', 3, "did you mean 'num_queries'"),
+        ('model.student.backbone.deph', 18, "did you mean 'depth'"),
+        ('model.teachers.ema.decai', 0.1, "did you mean 'decay'"),
+        ('model.objectives.sup.wieght', 1.0, "did you mean 'weight'"),
+        ('model.objectives.unsup.weight.strat', 1.0, "did you mean 'start'"),
+        ('train_dataloader.batchsize', 2, "did you mean 'batch_size'"),
+        ('train_dataloader.dataset.anno_file', 'b', "did you mean 'ann_file'"),
+        ('train_dataloader.sampler.shufle', True, "did you mean 'shuffle'"),
+        ('train_cfg.max_iter', 3, "did you mean 'max_iters'"),
+        ('optim_wrapper.clip_grads', {}, "did you mean 'clip_grad'"),
+        ('optim_wrapper.optimizer.lrr', 0.1, "did you mean 'lr'"),
+        ('param_scheduler.0.powr', 1, "did you mean 'power'"),
+        ('default_hooks.logger.intervall', 1, "did you mean 'interval'"),
+        ('custom_hooks.0.interval', 1, 'StageMetrics has no such key'),
+        ('log_processor.windowsize', 1, "did you mean 'window_size'"),
+        ('randomness.sead', 1, "did you mean 'seed'"),
+        ('optim_wraper', {}, None),
+        ('train_dataloder', {}, None),
+    ],
+)
+def test_a_misspelt_key_is_named_with_a_suggestion(path, value, hint):
+    config = with_change(path, value)
+    if hint is None:
+        # The right key is absent when it is misspelt.
+        right = {'optim_wraper': 'optim_wrapper', 'train_dataloder': 'train_dataloader'}[path]
+        del config[right]
+        problems = config_problems(config)
+        assert any(item.startswith(f'{right}: missing') for item in problems)
+        assert any(item.startswith(f'{path}: nothing reads this key') for item in problems)
+        return
+    (problem,) = config_problems(config)
+    assert problem.startswith(f'{path}: ')
+    assert hint in problem
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'hint'),
+    [
+        ('model.type', 'castkd.Distilller', "did you mean 'castkd.Distiller'"),
+        ('model.student.type', 'Mask2Formr', "'Mask2Former'"),
+        ('model.student.panoptic_head.type', 'mmdet.Mask2FormerHaed', "'mmdet.Mask2FormerHead'"),
+        ('model.teachers.ema.type', 'castkd.EmaTeacher', "'castkd.EMATeacher'"),
+        ('train_dataloader.dataset.type', 'CocoDatset', "'CocoDataset'"),
+        ('train_dataloader.dataset.pipeline.0.type', 'LoadImageFromFil', "'LoadImageFromFile'"),
+        ('optim_wrapper.optimizer.type', 'AdmW', "'AdamW'"),
+        ('custom_hooks.0.type', 'nopackage.Hook', "no package 'nopackage'"),
+    ],
+)
+def test_an_unknown_type_is_named_with_near_ones(path, value, hint):
+    (problem,) = config_problems(with_change(path, value))
+    assert problem.startswith(f'{path}: there is no {value!r}; ')
+    assert hint in problem
+
+
+@pytest.mark.parametrize('key', ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
+def test_a_section_that_training_needs_is_missed(key):
+    (problem,) = config_problems(with_change(key, None))
+    assert problem.startswith(f'{key}: missing')
+
+
+def test_validation_keys_go_together():
+    (problem,) = config_problems({**GOOD, 'val_cfg': {}})
+    assert problem.startswith('val_dataloader: missing')
+
+
+def test_keys_that_the_surrounding_code_takes_out_are_no_problem():
+    config = with_change('model.student.backbone.norm_cfg', {'type': 'BN', 'requires_grad': False})
+    config['param_scheduler'][0]['convert_to_iter_based'] = True
+    config['model']['student']['test_cfg']['nms'] = {'type': 'soft_nms', 'iou_threshold': 0.5}
+    assert config_problems(config) == []
+
+
+def test_all_problems_come_together_one_line_each():
+    config = with_change('model.student.backbone.deph', 18)
+    config['train_cfg']['max_iter'] = 2
+    with pytest.raises(ConfigError) as caught:
+        check_configs({'adapt': config, 'tune': GOOD}, 'recipe.py')
+    headline, *lines = str(caught.value).splitlines()
+    assert headline == 'recipe.py: 2 problems'
+    assert sorted(line.split(': ')[1] for line in lines) == [
+        'model.student.backbone.deph',
+        'train_cfg.max_iter',
+    ]
+    assert all(line.startswith('  adapt: ') for line in lines)
+
+
+def test_one_problem_is_one_line():
+    config = with_change('train_cfg.max_iter', 2)
+    with pytest.raises(ConfigError) as caught:
+        check_configs({'': config}, 'stage.py')
+    assert str(caught.value).startswith('stage.py: train_cfg.max_iter: IterBasedTrainLoop has no')
+    assert '\n' not in str(caught.value)

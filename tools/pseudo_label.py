@@ -1,0 +1,111 @@
+"""Label a folder of images with a trained model and write a COCO file. A killed run goes on where it stopped.
+
+python tools/pseudo_label.py CONFIG CHECKPOINT --images DIR --out labels.json
+python tools/pseudo_label.py CONFIG CHECKPOINT --images DIR --out labels.json --exclude split.json --score-thr 0.6
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', type=Path, help='config of a distiller or of a plain instance segmentor')
+    add('checkpoint', type=Path, help="a distiller's checkpoint, a plain or an exported one")
+    add(
+        '--images',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='folder of images, with its sub-folders',
+    )
+    add('--out', type=Path, required=True, metavar='FILE', help='COCO file to write')
+    add(
+        '--exclude',
+        type=Path,
+        metavar='FILE',
+        help='images to leave out: split file, or text file of names',
+    )
+    add(
+        '--score-thr', type=float, default=0.3, help='instances need a score above it (%(default)s)'
+    )
+    add(
+        '--mask-score-thr',
+        type=float,
+        default=0.0,
+        help='instances need a mask score above it (%(default)s)',
+    )
+    add('--max-per-image', type=int, default=100, help='at most this many instances (%(default)s)')
+    add(
+        '--min-area', type=int, default=1, help='smaller masks are dropped, in pixels (%(default)s)'
+    )
+    add(
+        '--overlap',
+        choices=('score', 'area', 'keep'),
+        default='score',
+        help='who owns a pixel of several masks: higher score, smaller area, everyone (%(default)s)',
+    )
+    add('--batch-size', type=int, default=8, help='images per forward pass (%(default)s)')
+    add(
+        '--reference',
+        type=Path,
+        metavar='FILE',
+        help='COCO annotations to compare with, for looking only',
+    )
+    add('--no-resume', dest='resume', action='store_false', help='start anew instead of going on')
+    add('--device', help='such as cpu or cuda:0 (the first GPU if there is one)')
+    add('--cfg-options', nargs='+', metavar='KEY=VALUE', help='config values to change')
+    return parser.parse_args(arguments)
+
+
+def print_summary(summary: dict) -> None:
+    """Print what was written, and its quality when a reference was given."""
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = Table('class', 'instances', title=str(summary['out']))
+    for name, count in summary['num_instances_per_class'].items():
+        counts.add_row(name, str(count))
+    console = Console()
+    console.print(counts)
+    console.print(
+        f'{summary["num_images"]} images ({summary["num_images_without_instances"]} without instances, '
+        f'{summary["num_excluded"]} left out), {summary["num_instances"]} instances'
+    )
+    quality = summary.get('quality')
+    if quality is None:
+        return
+    title = f'against the reference, {quality["images"]} images, IoU {quality["iou_thr"]}'
+    table = Table('instances', 'predicted', 'real', 'precision', 'recall', title=title)
+    rows = [('all', quality), *quality['by_size'].items()]
+    rows += [(f'score > {row["above"]}', row) for row in quality['by_score']]
+    for name, row in rows:
+        rates = ['-' if row[key] is None else f'{row[key]:.3f}' for key in ('precision', 'recall')]
+        table.add_row(name, str(row['predictions']), str(row['instances']), *rates)
+    console.print(table)
+
+
+def main() -> int:
+    """Label the images and print a summary."""
+    options = vars(parse_arguments())
+    from castkd.apis.command_line import parse_cfg_options, run_tool
+    from castkd.apis.pseudo_label import generate_pseudo_labels
+
+    def label() -> None:
+        options['cfg_options'] = parse_cfg_options(options['cfg_options'])
+        print_summary(generate_pseudo_labels(**options))
+
+    return run_tool(label)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
