@@ -48,23 +48,11 @@ def mask2former(
     """
     check_choice('mask2former', 'depth', depth, (18, 34, 50, 101))
     expansion = 1 if depth in (18, 34) else 4
-    attention = {'embed_dims': channels, 'num_heads': 8, 'dropout': 0.0, 'batch_first': True}
     return {
         '_scope_': 'mmdet',
         'type': 'Mask2Former',
         'data_preprocessor': _preprocessor(),
-        'backbone': {
-            'type': 'ResNet',
-            'depth': depth,
-            'base_channels': base_channels,
-            'num_stages': 4,
-            'out_indices': (0, 1, 2, 3),
-            'frozen_stages': -1,
-            'norm_cfg': {'type': 'BN', 'requires_grad': True},
-            'norm_eval': norm_eval,
-            'style': 'pytorch',
-            'init_cfg': {'type': 'Pretrained', 'checkpoint': pretrained} if pretrained else None,
-        },
+        'backbone': _resnet(depth, base_channels, norm_eval, pretrained),
         'panoptic_head': {
             'type': 'Mask2FormerHead',
             'in_channels': [base_channels * expansion * 2**level for level in range(4)],
@@ -78,16 +66,7 @@ def mask2former(
             'pixel_decoder': _pixel_decoder(channels, encoder_layers, ffn_channels // 2),
             'enforce_decoder_input_project': False,
             'positional_encoding': {'num_feats': channels // 2, 'normalize': True},
-            'transformer_decoder': {
-                'return_intermediate': True,
-                'num_layers': decoder_layers,
-                'layer_cfg': {
-                    'self_attn_cfg': attention,
-                    'cross_attn_cfg': attention,
-                    'ffn_cfg': _ffn(channels, ffn_channels),
-                },
-                'init_cfg': None,
-            },
+            'transformer_decoder': _transformer_decoder(channels, decoder_layers, ffn_channels),
             **_set_losses(num_classes),
         },
         'panoptic_fusion_head': {
@@ -118,6 +97,35 @@ def _preprocessor() -> dict:
         'pad_size_divisor': 32,
         'pad_mask': True,
         'mask_pad_value': 0,
+    }
+
+
+def _resnet(depth: int, base_channels: int, norm_eval: bool, pretrained: str | None) -> dict:
+    return {
+        'type': 'ResNet',
+        'depth': depth,
+        'base_channels': base_channels,
+        'num_stages': 4,
+        'out_indices': (0, 1, 2, 3),
+        'frozen_stages': -1,
+        'norm_cfg': {'type': 'BN', 'requires_grad': True},
+        'norm_eval': norm_eval,
+        'style': 'pytorch',
+        'init_cfg': {'type': 'Pretrained', 'checkpoint': pretrained} if pretrained else None,
+    }
+
+
+def _transformer_decoder(channels: int, layers: int, hidden: int) -> dict:
+    attention = {'embed_dims': channels, 'num_heads': 8, 'dropout': 0.0, 'batch_first': True}
+    return {
+        'return_intermediate': True,
+        'num_layers': layers,
+        'layer_cfg': {
+            'self_attn_cfg': attention,
+            'cross_attn_cfg': attention,
+            'ffn_cfg': _ffn(channels, hidden),
+        },
+        'init_cfg': None,
     }
 
 

@@ -3,6 +3,10 @@
 A config names a part of castkd as ``castkd.Name``; everything else resolves in mmengine, mmdet or mmseg as usual.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mmengine.config import ConfigDict
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -12,7 +16,9 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:

@@ -1,6 +1,7 @@
 """Tiny data sets on disk, each in the true format of the real one.
 
-Every function fills a folder and returns what was drawn: per split, image file name and list of (class name, mask, crowd).
+Every function fills a folder and returns what was drawn: per split and image file name, a list of (class name, mask,
+crowd).
 """
 
 import json
@@ -140,7 +141,9 @@ def make_stage1_train(root, seed=0):
         folder = root / f'id{number}'
         size = (140, 300)
         image = random_image(rng, size, 3 if number % 2 else 1).reshape(*size, -1)
-        image = np.concatenate([np.broadcast_to(image // (1 + number % 2), (*size, 3)), np.full((*size, 1), 255)], -1)
+        image = np.concatenate(
+            [np.broadcast_to(image // (1 + number % 2), (*size, 3)), np.full((*size, 1), 255)], -1
+        )
         _write(folder / 'images' / f'id{number}.png', image.astype(np.uint8))
         masks = [
             rectangle(10, 10, 30, 30, size),

@@ -63,7 +63,7 @@ def export_student(
         'meta': {
             **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
             'dataset_meta': model.dataset_meta,
-            'cfg': plain.pretty_text,
+            'cfg': _text(plain),
             'castkd': {
                 **(meta.get('castkd') or {}),
                 'exported_with': __version__,
@@ -78,7 +78,7 @@ def export_student(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as draft:
             files = _write(Path(draft), plain, exported)
-            _verify(files, plain, Predictor(model, student))
+            _verify(files, Predictor(model, student))
             for file in files.values():
                 os.replace(file, folder / file.name)
     except OSError as error:
@@ -148,28 +148,41 @@ def _castkd_types(value: Any, key: str = '') -> Iterator[tuple[str, str]]:  # no
             yield from _castkd_types(item, f'{key}.{index}')
 
 
+def _text(config: Config) -> str:
+    """Return the config as Python text that reads back the same.
+
+    Raises:
+        ConfigError: When a value has no text form.
+    """
+    try:
+        text = config.pretty_text
+        same = Config.fromstring(text, '.py').to_dict() == config.to_dict()
+    except (SyntaxError, NameError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise ConfigError(
+            'export: the config cannot be written as text; a value in it is no plain number, string, list or dict'
+        )
+    return text
+
+
 def _write(folder: Path, plain: Config, exported: Mapping[str, Any]) -> dict[str, Path]:
     files = {'config': folder / CONFIG_NAME, 'checkpoint': folder / CHECKPOINT_NAME}
     buffer = io.BytesIO()
     torch.save(exported, buffer)
     backend = AtomicLocalBackend()
-    backend.put_text(plain.pretty_text, files['config'])
+    backend.put_text(exported['meta']['cfg'], files['config'])
     backend.put(buffer.getvalue(), files['checkpoint'])
     return files
 
 
-def _verify(files: Mapping[str, Path], plain: Config, student: Predictor) -> None:
+def _verify(files: Mapping[str, Path], student: Predictor) -> None:
     """Read the export back and compare it with the student.
 
     Raises:
         CheckpointError: When something differs.
     """
     read = Config.fromfile(files['config'])
-    if read.to_dict() != plain.to_dict():
-        raise CheckpointError(
-            f'export: {CONFIG_NAME} read back is not the config that was written; a value in the config has no text '
-            'form, write it as a plain number, string, list or dict'
-        )
     model, _ = load_student(read, files['checkpoint'])
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     wanted = student.predict_images([image])[0]

@@ -128,7 +128,7 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
     return StageResult(
         outputs={'annotations': job.folder / _ANNOTATIONS},
         metrics=_numbers(summary.get('quality') or {}),
-        images={'pseudo-labelled': int(summary['num_images'])},
+        images={'images': int(summary['num_images'])},
     )
 
 

@@ -24,6 +24,8 @@ CITYSCAPES_THINGS = {
     label.id: label.name for label in labels if label.hasInstances and not label.ignoreInEval
 }
 
+PNG_END = b'IEND\xaeB`\x82'
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -156,12 +158,14 @@ def read_png(path: str | Path) -> np.ndarray:
         DataError: When it is missing or damaged.
     """
     try:
-        content = np.frombuffer(Path(path).read_bytes(), dtype=np.uint8)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(
             f'{str(path)!r} cannot be read ({error.strerror or error}); check that the data set is complete'
         ) from error
-    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
+    # OpenCV returns the upper part of a cut file without a word.
+    whole = content.rstrip(b'\x00').endswith(PNG_END)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
     if image is None:
         raise DataError(f'{str(path)!r} is no whole PNG file; fetch it again')
     return image

@@ -15,6 +15,8 @@ from mmengine.structures import InstanceData
 from castkd.errors import ConfigError
 from castkd.hooks.drawing import draw_instances, grid, titled
 
+# Longest side of a drawn image in pixels; a sheet holds dozens of them.
+CELL_SIDE = 384
 _IGNORED = 255
 _ALPHA = 0.5
 
@@ -49,22 +51,23 @@ def contact_sheet(
     classes = tuple(metainfo['classes'])
     palette = get_palette(metainfo.get('palette') or 'coco', len(classes))
     drawn_as = {'classes': classes, 'palette': palette}
-    drawn = [[titled(draw_instances(image, None, drawn_as), 'image') for image in images]]
-    for title, contents in columns.items():
-        drawn.append(
+    return grid(
+        [
             [
-                titled(_drawn(image, content, drawn_as), title)
+                titled(_cell(image, content, drawn_as), title)
                 for image, content in zip(images, contents, strict=True)
             ]
-        )
-    return grid(drawn)
+            for title, contents in {'image': [None] * len(images), **columns}.items()
+        ]
+    )
 
 
-def _drawn(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> np.ndarray:
+def _cell(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> np.ndarray:
     if isinstance(content, np.ndarray):
-        painted = _paint_classes(image, content, metainfo['palette'])
-        return draw_instances(painted, None, metainfo)
-    return draw_instances(image, _with_bitmaps(content), metainfo)
+        image, content = _paint_classes(image, content, metainfo['palette']), None
+    drawn = draw_instances(image, _with_bitmaps(content), metainfo)
+    scale = CELL_SIDE / max(drawn.shape[:2])
+    return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _with_bitmaps(instances: InstanceData | None) -> InstanceData | None:

@@ -6,12 +6,14 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 # Last part of a metric's name -> heading, in the order of the columns.
@@ -25,11 +27,14 @@ _HEADINGS = {
     'AP50': 'AP50',
     'mIoU': 'mIoU',
     'mAcc': 'mAcc',
-    'precision': 'precision',
+    'precision': 'prec.',
     'recall': 'recall',
 }
 _MAX_COLUMNS = 4
 _MAX_CURVES = 10
+# Losses of the inner decoder layers follow those of the last one.
+_DECODER_LAYER = re.compile(r'(^|\.)d\d+\.')
+_RESUMED = '+ resumed: only the last process is counted'
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,12 @@ class ReportRow:
 def result_table(rows: Sequence[ReportRow], title: str) -> Table:
     """Return the table for the terminal."""
     headings, cells = table_cells(rows)
-    table = Table(title=title)
-    for index, heading in enumerate(headings):
-        text = index < 2
-        table.add_column(heading, justify='left' if text else 'right', no_wrap=not text)
+    caption = _RESUMED if any(row.resumed for row in rows) else None
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(headings[0], min_width=10, overflow='fold')
+    table.add_column(headings[1], min_width=14)
+    for heading in headings[2:]:
+        table.add_column(heading.replace(' ', '\n'), justify='right')
     for row in cells:
         table.add_row(*row)
     return table
@@ -72,7 +79,7 @@ def result_table(rows: Sequence[ReportRow], title: str) -> Table:
 def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
     """Return headings and texts of the table."""
     names = shown_metrics(row.metrics for row in rows)
-    headings = ['stage', 'images', 'steps', 'parameters', *names.values(), 'time']
+    headings = ['stage', 'images', 'steps', 'params', *names.values(), 'time']
     cells = []
     for row in rows:
         numbers = [_metric_text(row.metrics.get(name)) for name in names]
@@ -83,7 +90,7 @@ def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
                 str(row.iterations) if row.iterations else '',
                 _count_text(row.parameters),
                 *numbers,
-                duration_text(row.seconds) + (' (resumed)' if row.resumed else ''),
+                duration_text(row.seconds) + ('+' if row.resumed else ''),
             ]
         )
     return headings, cells
@@ -145,10 +152,11 @@ def loss_curves(title: str, records: Sequence[Mapping]) -> bytes | None:
         records: Result of :func:`read_scalars`.
 
     Returns:
-        Content of a PNG file, or None when nothing was logged.
+        Content of a PNG file, or None when nothing was logged. A metric needs two validations to be a curve.
     """
-    losses = _series(records, lambda name: 'loss' in name)
+    losses = _series(records, lambda name: 'loss' in name and not _DECODER_LAYER.search(name))
     metrics = _series(records, lambda name: name.split('/')[-1] in _HEADINGS)
+    metrics = {name: line for name, line in metrics.items() if len(line[0]) > 1}
     panels = [(name, lines) for name, lines in (('losses', losses), ('metrics', metrics)) if lines]
     if not panels:
         return None
@@ -191,6 +199,7 @@ def render_report(
     environment = Environment(loader=PackageLoader('castkd.visualization'), autoescape=True)
     return environment.get_template('report.html').render(
         title=title,
+        caption=_RESUMED if any(row.resumed for row in rows) else '',
         headings=headings,
         cells=cells,
         costs=_costs(rows),
@@ -215,7 +224,9 @@ def _costs(rows: Sequence[ReportRow]) -> list[tuple[str, float, str]]:
     return costs
 
 
-def _series(records: Sequence[Mapping], wanted: object) -> dict[str, tuple[list, list]]:
+def _series(
+    records: Sequence[Mapping], wanted: Callable[[str], bool]
+) -> dict[str, tuple[list, list]]:
     lines: dict[str, tuple[list, list]] = {}
     for record in records:
         for name, value in record.items():

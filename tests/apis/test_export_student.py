@@ -3,7 +3,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -125,12 +124,9 @@ def test_export_of_an_export_is_the_same(exported, tmp_path):
 
 
 def test_references_to_first_weights_are_gone(project, tmp_path):
-    options = {
-        'model.student.backbone.init_cfg': {'type': 'Pretrained', 'checkpoint': 'nowhere.pth'}
-    }
-    files = export_student(
-        project.distiller_config, project.distiller_checkpoint, tmp_path, options
-    )
+    config = Config.fromfile(project.distiller_config)
+    config.model.student.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'nowhere.pth'}
+    files = export_student(config, project.distiller_checkpoint, tmp_path)
     assert Config.fromfile(files['config']).model.backbone.init_cfg is None
 
 
@@ -171,7 +167,7 @@ def test_failed_proof_writes_nothing(project, tmp_path, monkeypatch):
         count += 1
         samples = whole(self, images)
         if count > 1:
-            samples[0].pred_instances.scores[0] = np.nextafter(np.float32(0.5), np.float32(1))
+            samples[0].pred_instances.scores[0] += 1e-6
         return samples
 
     monkeypatch.setattr(Predictor, 'predict_images', predict)
@@ -182,7 +178,7 @@ def test_failed_proof_writes_nothing(project, tmp_path, monkeypatch):
 
 def test_config_value_without_text_is_refused(project, tmp_path):
     options = {'test_evaluator.metric_items': object()}
-    with pytest.raises((CheckpointError, ConfigError)) as caught:
+    with pytest.raises(ConfigError, match='cannot be written as text') as caught:
         export_student(project.config, project.checkpoint, tmp_path, options)
     assert '\n' not in str(caught.value)
     assert list(Path(tmp_path).iterdir()) == []

@@ -18,7 +18,7 @@ from tests import fixtures
 from tools.convert import ade20k_to_coco, cityscapes_to_coco
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
-# Classes and, by default, the network's input size in test: (height, width) of an image of the fixture.
+# Number of classes and mmdet's data set class.
 EXPECTED = {
     'coco': (80, 'CocoDataset'),
     'cityscapes': (8, 'CityscapesDataset'),
@@ -67,17 +67,28 @@ def roots(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def mmdet_scope():
+def scope_and_seed():
+    np.random.seed(0)
     DefaultScope.get_instance('loaders', scope_name='mmdet')
     yield
     DefaultScope._instance_dict.pop('loaders')
 
 
+def relocated(value, old, new):
+    """Return a config's content with another folder at the start of its paths."""
+    if isinstance(value, dict):
+        return {key: relocated(item, old, new) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(relocated(item, old, new) for item in value)
+    return (
+        new + value.removeprefix(old) if isinstance(value, str) and value.startswith(old) else value
+    )
+
+
 def load_config(name, root):
     """Return the config of a data set that lies in ``root``."""
     config = Config.fromfile(BASE / f'{name}_instance.py')
-    text = json.dumps(config.to_dict()).replace(config.data_root, f'{root}/')
-    return Config(json.loads(text))
+    return Config(relocated(config.to_dict(), config.data_root, f'{root}/'))
 
 
 def build(config):
@@ -98,7 +109,10 @@ def test_configs_are_read_by_mmdets_classes(prepared):
     assert type(dataset).__name__ == class_name
     assert type(dataset).__module__.startswith('mmdet.')
     assert len(dataset.metainfo['classes']) == len(set(dataset.metainfo['classes'])) == count
-    assert tuple(dataset.metainfo['classes']) == type(dataset).METAINFO['classes'] or name == 'nuclei128'
+    assert (
+        tuple(dataset.metainfo['classes']) == type(dataset).METAINFO['classes']
+        or name == 'nuclei128'
+    )
     assert len(dataset) == len(truth['val'])
     assert config.test_dataloader == config.val_dataloader
 
@@ -115,7 +129,11 @@ def test_masks_are_those_that_were_drawn(prepared):
             names = [dataset.metainfo['classes'][label] for label in found.labels]
             assert sorted(names) == sorted(name for name, _ in expected)
             for name, mask in zip(names, found.masks.masks, strict=True):
-                same = [i for i, (other, drawn_mask) in enumerate(expected) if other == name and (drawn_mask == mask).all()]
+                same = [
+                    i
+                    for i, (other, drawn_mask) in enumerate(expected)
+                    if other == name and (drawn_mask == mask).all()
+                ]
                 assert len(same) == 1, f'{name} of {sample.img_path}'
                 expected.pop(same[0])
             crowds += crowd and len(found)
@@ -183,7 +201,9 @@ def test_recorded_geometry_carries_masks_into_the_view(prepared):
     for label, mask in zip(sample.gt_instances.labels, masks, strict=True):
         candidates = [torch.as_tensor(item) for name, item, _ in drawn if name == classes[label]]
         carried = warp_masks(torch.stack(candidates), matrix, shape)
-        overlaps = (carried & mask).flatten(1).sum(1) / (carried | mask).flatten(1).sum(1).clamp(min=1)
+        overlaps = (carried & mask).flatten(1).sum(1) / (carried | mask).flatten(1).sum(1).clamp(
+            min=1
+        )
         if mask.sum() > 200:
             assert overlaps.max() > 0.85
             compared += 1
@@ -191,7 +211,7 @@ def test_recorded_geometry_carries_masks_into_the_view(prepared):
 
 
 def test_pseudo_labels_take_the_unlabelled_views(prepared):
-    _, config, truth = prepared
+    _, config, _ = prepared
     source = config.train_dataloader.dataset.sources.labeled.to_dict()
     dataset = build(Config({**source, 'pipeline': config.pseudo_pipeline}))
     labelled = 0
@@ -275,7 +295,11 @@ def test_labelled_images_are_the_asked_share(roots):
     config = load_config('coco', root)
     dataset = build(config.train_dataloader.dataset)
     assert dataset.sizes == {'labeled': 1, 'unlabeled': 11}
-    assert config.train_dataloader.batch_size == sum(config.train_dataloader.batch_sampler.counts.values()) == 8
+    assert (
+        config.train_dataloader.batch_size
+        == sum(config.train_dataloader.batch_sampler.counts.values())
+        == 8
+    )
 
 
 def test_all_orientations_of_a_tile_are_drawn(roots):

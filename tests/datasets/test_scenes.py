@@ -90,7 +90,9 @@ def test_maps_agree_with_each_other(scenes):
         ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert ids.dtype == np.uint16
         labels = cv2.imread(str(path).replace('instanceIds', 'labelIds'), cv2.IMREAD_UNCHANGED)
-        train_ids = cv2.imread(str(path).replace('instanceIds', 'labelTrainIds'), cv2.IMREAD_UNCHANGED)
+        train_ids = cv2.imread(
+            str(path).replace('instanceIds', 'labelTrainIds'), cv2.IMREAD_UNCHANGED
+        )
         assert (labels == np.where(ids >= 1000, ids // 1000, ids)).all()
         for label in np.unique(labels).tolist():
             assert (train_ids[labels == label] == id2label[label].trainId).all()
@@ -178,7 +180,7 @@ def test_other_parameters_are_refused_in_one_line(scenes):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / 'mine.txt').write_text('precious')
-    with pytest.raises(DataError, match='no readable scenes.json'):
+    with pytest.raises(DataError, match=r'no readable scenes\.json'):
         generate_scenes(tmp_path, 1, 1, size=(32, 32))
     assert files_of(tmp_path) == {'mine.txt': b'precious'}
 

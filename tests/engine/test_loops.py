@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from castkd.engine.loops import seed_step
+from castkd.engine.loops import SAMPLER_KEY, seed_step
 from castkd.errors import CheckpointError, ConfigError, DataError
 from castkd.registry import DATASETS, METRICS, MODELS
 
@@ -101,7 +101,7 @@ def validation():
 def train(tmp_path, request):
     count = iter(range(100))
 
-    def run(iterations, folder, *, val=False, seed=0, loader=None, name=None, **options):
+    def run(iterations, folder, *, val=False, seed=0, loader=None, prepare=None, **options):
         LOADED.clear()
         runner = Runner(
             model={'type': 'castkd.LoopModel'},
@@ -118,11 +118,13 @@ def train(tmp_path, request):
                 'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 5}
             },
             randomness={'seed': seed},
-            experiment_name=name or f'{request.node.name}{next(count)}',
+            experiment_name=f'{request.node.name}{next(count)}',
             log_level='ERROR',
             **(validation() if val else {}),
             **options,
         )
+        if prepare is not None:
+            prepare(runner)
         model = runner.train()
         weights = {key: value.clone() for key, value in model.state_dict().items()}
         return weights, [item for item in LOADED if item[0] != 'val']
@@ -188,10 +190,10 @@ def test_resume_with_other_data_is_refused(train):
         train(10, 'run', loader=train_dataloader(sizes=(4, 22)), resume=True)
 
 
-def test_second_stage_of_a_process_is_no_resume(train):
-    """Stages that share mmengine's message hub may have other data."""
-    train(1, 'first', name='stages')
-    train(1, 'second', name='stages', loader=train_dataloader(sizes=(4, 22)))
+def test_what_another_run_left_in_the_message_hub_is_no_resume(train):
+    """Stages that one process starts within a second share mmengine's message hub."""
+    other = {'seed': 5, 'counts': {'labeled': 1}, 'sizes': {'labeled': 9}}
+    train(1, 'run', prepare=lambda runner: runner.message_hub.update_info(SAMPLER_KEY, other))
 
 
 def test_new_start_from_a_checkpoint_begins_at_the_first_batch(train, tmp_path):

@@ -138,4 +138,7 @@ def test_input_files_are_found_beside_their_data_root(tmp_path):
         'load_from': str(tmp_path / 'teacher.pth'),
         'other': ['missing.json', '{adapt.checkpoint}'],
     }
-    assert sorted(path.name for path in input_files(config).values()) == ['teacher.pth', 'train.json']
+    assert sorted(path.name for path in input_files(config).values()) == [
+        'teacher.pth',
+        'train.json',
+    ]

@@ -54,8 +54,7 @@ class World:
 
     def run(self, only=None, resume=False, **options):
         self.jobs.clear()
-        manifest = self.runner(**options).run(only, resume)
-        return manifest
+        return self.runner(**options).run(only, resume)
 
     def train(self, job):
         self.jobs.append(job)
@@ -188,7 +187,7 @@ def test_half_a_checkpoint_is_no_checkpoint(world):
 def test_a_finished_stage_with_another_config_is_refused_by_key(world):
     world.run()
     with pytest.raises(ConfigError) as caught:
-        world.run(**{'lr': 0.2})
+        world.run(lr=0.2)
     message = str(caught.value)
     assert "stage 'distill' was finished with another config" in message
     assert 'optim_wrapper.optimizer.lr (0.1 -> 0.2)' in message
@@ -213,7 +212,9 @@ def test_many_changes_are_shortened(world):
 
 def test_options_of_a_label_stage_count_as_its_config(world):
     world.run()
-    with pytest.raises(ConfigError, match=r"'label' was .*stage\.options\.score_thr \(absent -> 0.7"):
+    with pytest.raises(
+        ConfigError, match=r"'label' was .*stage\.options\.score_thr \(absent -> 0.7"
+    ):
         world.run(**{'label.score_thr': 0.7})
 
 
@@ -230,7 +231,9 @@ def test_a_finished_stage_whose_output_is_not_there_is_refused(world, how):
     world.run()
     path = world.work_dir / 'adapt' / 'iter_2.pth'
     path.unlink() if how == 'missing' else path.write_bytes(b'x')
-    with pytest.raises(DataError, match=r"stage 'adapt' is finished but its checkpoint '.*iter_2.pth' is"):
+    with pytest.raises(
+        DataError, match=r"stage 'adapt' is finished but its checkpoint '.*iter_2.pth' is"
+    ):
         world.run()
     assert world.ran() == []
 
@@ -238,7 +241,9 @@ def test_a_finished_stage_whose_output_is_not_there_is_refused(world, how):
 def test_stages_after_one_that_is_made_again_are_stale(world):
     world.run()
     shutil.rmtree(world.work_dir / 'adapt')
-    with pytest.raises(ConfigError, match="'label' is stale: its input stage 'adapt' is not finished"):
+    with pytest.raises(
+        ConfigError, match="'label' is stale: its input stage 'adapt' is not finished"
+    ):
         world.run()
     assert world.ran() == []
     world.run(only='adapt')
@@ -259,7 +264,9 @@ def test_a_changed_input_file_makes_a_stage_stale(tmp_path):
     manifest = world.run()
     assert str(file) in manifest.stages['a'].inputs
     file.write_text('{"images": []}')
-    with pytest.raises(ConfigError, match=r"stage 'a' is stale: its input file '.*train.json' changed"):
+    with pytest.raises(
+        ConfigError, match=r"stage 'a' is stale: its input file '.*train.json' changed"
+    ):
         world.run()
     file.unlink()
     world.run()
@@ -275,7 +282,7 @@ def test_an_output_that_a_stage_did_not_give_is_named(world):
 def test_work_without_a_manifest_is_not_touched(world):
     write_checkpoint(world.work_dir / 'adapt' / 'iter_9.pth', 'precious')
     for resume in (False, True):
-        with pytest.raises(ConfigError, match='holds work that .* has no record of'):
+        with pytest.raises(ConfigError, match=r'holds work that .* has no record of'):
             world.run(resume=resume)
 
 

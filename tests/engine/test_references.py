@@ -62,5 +62,5 @@ def test_wrong_references_say_where_and_what_is_near(text, words):
 
 
 def test_a_plain_config_says_that_no_recipe_gives_values():
-    with pytest.raises(ConfigError, match='load_from: unknown reference .*no recipe'):
+    with pytest.raises(ConfigError, match=r'load_from: unknown reference .*no recipe'):
         substitute({'load_from': '{adapt.checkpoint}'}, Scope({}))

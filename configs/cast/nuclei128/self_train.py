@@ -1,0 +1,29 @@
+# CAST stage 1c: the teacher again from its first weights, on labels and the pseudo-labels of stage 1a.
+_base_ = './base.py'
+
+pseudo_labels = 'work_dirs/cast_nuclei128/label_adapted/pseudo_labels.json'
+model = dict(
+    type='castkd.Distiller',
+    student=_base_.teacher,
+    classes=_base_.classes,
+    objectives=dict(
+        sup=dict(type='castkd.Supervised'),
+        unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
+        cast=dict(**_base_.contrast, projector=_base_.teacher_projector),
+    ),
+)
+train_dataloader = dict(
+    dataset=dict(
+        sources=dict(
+            unlabeled=dict(
+                _delete_=True,
+                type='mmdet.CocoDataset',
+                ann_file=pseudo_labels,
+                data_prefix=dict(img=_base_.data_root + 'train/'),
+                metainfo=_base_.metainfo,
+                pipeline=_base_.pseudo_pipeline,
+            )
+        )
+    )
+)
+train_cfg = dict(max_iters=1500)
