@@ -173,7 +173,11 @@ def test_student_state_cuts_the_prefix_once():
             'step': torch.tensor(7),
         }
     )
-    state._metadata = {'': {'version': 1}, 'student': {'version': 2}, 'student.conv': {'version': 3}}
+    state._metadata = {
+        '': {'version': 1},
+        'student': {'version': 2},
+        'student.conv': {'version': 3},
+    }
     cut = student_state({'state_dict': state})
     assert list(cut) == ['conv.weight', 'student.bias']
     assert dict(cut._metadata) == {'': {'version': 2}, 'conv': {'version': 3}}
@@ -224,6 +228,4 @@ def test_load_strict_allows_prefixes():
     load_strict(model, state, 'a.pth', allow_missing=('1.',), allow_unexpected=('aux.',))
     assert torch.equal(model[0].weight, state['0.weight'])
     with pytest.raises(CheckpointError, match=r'1 missing key \(1\.bias\)'):
-        load_strict(
-            model, state, 'a.pth', allow_missing=('1.weight',), allow_unexpected=('aux.',)
-        )
+        load_strict(model, state, 'a.pth', allow_missing=('1.weight',), allow_unexpected=('aux.',))

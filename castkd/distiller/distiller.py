@@ -164,6 +164,8 @@ class Distiller(BaseModel):
             if weight:
                 losses.update(_weighted(name, objective(step), weight))
         self.step += 1
+        # Hooks look at data and teachers; keeping the student's results would keep its graph.
+        step.results = {key: value for key, value in step.results.items() if key[0] != STUDENT}
         self.last_step = step
         self.last_losses = {name: _total(value).detach() for name, value in losses.items()}
         losses.update({name: _tensor(value, self.step) for name, value in step.statistics.items()})

@@ -24,7 +24,8 @@ class PseudoBatch:
 
     Attributes:
         samples: Data samples of the student's view whose ``gt_instances`` are the pseudo-labels.
-        statistics: Numbers for the log: candidates, kept, share of images with labels, best score.
+        statistics: Numbers for the log: candidates, those that the filter accepted, those kept in the
+            student's view, share of images with labels, best score.
     """
 
     samples: list
@@ -68,20 +69,21 @@ class PseudoLabeler(ABC):
         Returns:
             The labels and what was counted on the way.
         """
-        labelled, scores, kept, candidates = [], [], 0, 0
+        labelled, scores = [], []
+        counts = dict.fromkeys(('candidates', 'accepted', 'kept'), 0.0)
         found = self.candidates(result, teacher, teacher_samples)
         for instances, source, target in zip(found, teacher_samples, student_samples, strict=True):
-            candidates += len(instances)
+            counts['candidates'] += len(instances)
+            counts['accepted'] += instances.accepted.sum().item()
             scores.append(instances.scores.max().item() if len(instances) else 0.0)
             accepted = instances[instances.accepted]
             sample = target.clone()
             sample.gt_instances = carry_instances(accepted, source, target, self.min_area)
-            kept += len(sample.gt_instances)
+            counts['kept'] += len(sample.gt_instances)
             labelled.append(sample)
         with_labels = sum(len(sample.gt_instances) > 0 for sample in labelled)
         statistics = {
-            'candidates': float(candidates),
-            'kept': float(kept),
+            **counts,
             'images_with_labels': with_labels / max(len(labelled), 1),
             'max_score': max(scores, default=0.0),
         }

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available
-from mmengine.dist import init_dist, is_distributed, is_main_process
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -101,9 +101,10 @@ def run_train_stage(job: StageJob) -> StageResult:
     """
     config_file = job.folder / 'config.py'
     cfg = runner_config(job)
+    start_processes(job.launcher, cfg)
     if is_main_process():
         AtomicLocalBackend().put_text(StageConfig(cfg).pretty_text, config_file)
-    start_processes(job.launcher, cfg)
+    barrier()
     runner = _build_runner(StageConfig(cfg, filename=str(config_file)))
     try:
         return _train(runner, job, config_file)
@@ -214,7 +215,8 @@ def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) ->
     parts = [f'{name}: {iterations} steps', describe_images(loader)]
     if hasattr(model, 'plan'):
         passes = model.plan(0)
-        parts.append(f'{len(passes)} passes per step: {describe_passes(passes)}')
+        plural = '' if len(passes) == 1 else 'es'
+        parts.append(f'{len(passes)} pass{plural} per step: {describe_passes(passes)}')
         parts.append(f'{iterations * len(passes)} passes in all')
     return '; '.join(parts)
 

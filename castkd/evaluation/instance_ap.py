@@ -78,7 +78,9 @@ def _annotations(images: Sequence[Any], with_scores: bool = False) -> list[dict]
 def _coco(annotations: list[dict], images: Sequence[int], categories: Sequence[int]) -> COCO:
     coco = COCO()
     # Run lengths know their size, but pycocotools looks it up in the image.
-    sizes = {annotation['image_id']: annotation['segmentation']['size'] for annotation in annotations}
+    sizes = {
+        annotation['image_id']: annotation['segmentation']['size'] for annotation in annotations
+    }
     coco.dataset = {
         'images': [
             dict(zip(('id', 'height', 'width'), (index, *sizes.get(index, (0, 0))), strict=True))

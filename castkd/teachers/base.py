@@ -179,7 +179,7 @@ class Teacher:
         instances = instances[labels >= 0]
         instances.labels = labels[labels >= 0]
         if self.input_scale != 1.0:
-            instances = _rescaled(instances, self.input_scale, sample.metainfo['batch_input_shape'])
+            instances = _rescaled(instances, self.input_scale, sample.metainfo['img_shape'][:2])
         mapped = sample.clone()
         mapped.pred_instances = instances
         return mapped

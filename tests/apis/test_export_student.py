@@ -171,7 +171,9 @@ def test_failed_proof_writes_nothing(project, tmp_path, monkeypatch):
         return samples
 
     monkeypatch.setattr(Predictor, 'predict_images', predict)
-    with pytest.raises(CheckpointError, match=r'differ in pred_instances\.scores; nothing was written'):
+    with pytest.raises(
+        CheckpointError, match=r'differ in pred_instances\.scores; nothing was written'
+    ):
         export_student(project.config, project.checkpoint, tmp_path)
     assert list(Path(tmp_path).iterdir()) == []
 

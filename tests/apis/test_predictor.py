@@ -21,7 +21,9 @@ def paths(project):
 
 def same(first, second):
     first, second = first.pred_instances, second.pred_instances
-    return all(torch.equal(first[key], second[key]) for key in ('masks', 'scores', 'labels', 'bboxes'))
+    return all(
+        torch.equal(first[key], second[key]) for key in ('masks', 'scores', 'labels', 'bboxes')
+    )
 
 
 def test_distiller_and_plain_model_predict_the_same(project):
@@ -40,7 +42,9 @@ def test_distiller_and_plain_model_predict_the_same(project):
 def test_a_config_fits_the_checkpoint_of_its_counterpart(project):
     crossed = load_predictor(project.config, project.distiller_checkpoint)
     plain = load_predictor(project.config, project.checkpoint)
-    assert same(crossed.predict_paths(paths(project)[:1])[0], plain.predict_paths(paths(project)[:1])[0])
+    assert same(
+        crossed.predict_paths(paths(project)[:1])[0], plain.predict_paths(paths(project)[:1])[0]
+    )
 
 
 def test_results_are_in_pixels_of_the_file(project):
@@ -138,7 +142,10 @@ def test_missing_config_bad_option_and_bad_device(project, tmp_path):
 def test_student_config_takes_the_preprocessing_from_around_the_student(project):
     config = Config.fromfile(project.distiller_config)
     inner = config.model.student.pop('data_preprocessor')
-    config.model.data_preprocessor = {'type': 'castkd.MultiViewPreprocessor', 'data_preprocessor': inner}
+    config.model.data_preprocessor = {
+        'type': 'castkd.MultiViewPreprocessor',
+        'data_preprocessor': inner,
+    }
     before = copy.deepcopy(config.to_dict())
     plain = student_config(config)
     assert plain.model.data_preprocessor == inner

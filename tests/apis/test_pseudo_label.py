@@ -35,7 +35,9 @@ def predicted(monkeypatch):
                 canvas = torch.zeros(len(masks), *sample.ori_shape, dtype=torch.bool)
                 for mask, (start, end) in zip(canvas, masks, strict=True):
                     mask[0, start:end] = True
-                found = InstanceData(masks=canvas, scores=torch.tensor(scores), labels=torch.tensor(labels))
+                found = InstanceData(
+                    masks=canvas, scores=torch.tensor(scores), labels=torch.tensor(labels)
+                )
                 if mask_scores is not None:
                     found.mask_scores = torch.tensor(mask_scores)
                 sample.pred_instances = found
@@ -235,7 +237,7 @@ def test_broken_image_names_it_and_leaves_no_file(project, tmp_path):
 
 def test_unwritable_folder(project, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(DataError, match=r"cannot write .*file/labels\.json"):
+    with pytest.raises(DataError, match=r'cannot write .*file/labels\.json'):
         label(project, tmp_path / 'file' / 'labels.json')
 
 

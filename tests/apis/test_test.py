@@ -29,7 +29,10 @@ def trained(project, tmp_path, monkeypatch):
             masks[1, 24:36, 10:30] = True
             labels = torch.tensor([0, 0 if sample.img_id == 0 else 1])
             sample.pred_instances = InstanceData(
-                masks=masks, labels=labels, scores=torch.tensor([0.9, 0.8]), bboxes=torch.zeros(2, 4)
+                masks=masks,
+                labels=labels,
+                scores=torch.tensor([0.9, 0.8]),
+                bboxes=torch.zeros(2, 4),
             )
         return samples
 
@@ -103,9 +106,10 @@ def test_wrong_input(project, tmp_path):
 
 
 def test_instance_ap_agrees_with_the_evaluator(trained, tmp_path):
+    from mmengine.structures import InstanceData
+
     from castkd.apis.predictor import load_predictor
     from castkd.evaluation.matching import to_run_lengths
-    from mmengine.structures import InstanceData
 
     metrics = evaluate(trained.config, trained.checkpoint, work_dir=tmp_path)
     truth = json.loads(trained.annotations.read_text())
@@ -134,7 +138,9 @@ def test_run_tool(capsys):
     assert run_tool(lambda: None) == 0
     assert run_tool(lambda: fail(DataError('image x is broken'))) == 2
     assert capsys.readouterr().err == 'error: image x is broken\n'
-    text = 'Caught DataError in DataLoader worker process 0.\nTraceback\ncastkd.errors.DataError: y\n'
+    text = (
+        'Caught DataError in DataLoader worker process 0.\nTraceback\ncastkd.errors.DataError: y\n'
+    )
     assert run_tool(lambda: fail(DataError(text))) == 2
     assert capsys.readouterr().err == 'error: y\n'
     with pytest.raises(ZeroDivisionError):
@@ -158,7 +164,10 @@ def test_help_needs_no_heavy_import(tool):
         'assert not {"torch", "mmengine", "numpy"} & set(sys.modules)\n'
     )
     done = subprocess.run(
-        [sys.executable, '-c', script, TOOLS / f'{tool}.py'], capture_output=True, text=True, check=False
+        [sys.executable, '-c', script, TOOLS / f'{tool}.py'],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert 'config' in done.stdout
@@ -180,7 +189,9 @@ def test_tools_end_with_one_line(project, tmp_path, monkeypatch, capsys, argumen
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(TOOLS / tool), run_name='__main__')
     assert end.value.code == 2
-    assert capsys.readouterr().err == "error: checkpoint 'none.pth' does not exist; check the path\n"
+    assert (
+        capsys.readouterr().err == "error: checkpoint 'none.pth' does not exist; check the path\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

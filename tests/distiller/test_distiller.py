@@ -115,6 +115,7 @@ class TestPlan:
         assert torch.isfinite(total(losses))
         assert losses['pseudo.candidates'] > 0
         assert len(distiller.last_step.pseudo['big', 'unsup_teacher', 'unsup_student']) == 2
+        assert set(distiller.last_step.results) == {('big', 'unsup_teacher')}
 
 
 class TestRouting:

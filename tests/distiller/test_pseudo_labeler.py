@@ -44,6 +44,7 @@ def test_threshold_is_strict_and_order_free(teacher, scores):
     torch.testing.assert_close(kept.scores, torch.tensor([0.9, 0.31]))
     assert batch.statistics == {
         'candidates': 4.0,
+        'accepted': 2.0,
         'kept': 2.0,
         'images_with_labels': 1.0,
         'max_score': pytest.approx(0.9),

@@ -62,7 +62,9 @@ def test_predictions_on_another_image_do_not_help():
 
 def test_no_predictions_and_no_truth():
     assert instance_ap([instances([], [], [])], [instances(TRUTH, [0, 1])], 2)['AP'] == 0.0
-    assert math.isnan(instance_ap([instances(TRUTH, [0, 1], [0.9, 0.9])], [instances([], [])], 2)['AP'])
+    assert math.isnan(
+        instance_ap([instances(TRUTH, [0, 1], [0.9, 0.9])], [instances([], [])], 2)['AP']
+    )
 
 
 def test_lengths_have_to_agree():

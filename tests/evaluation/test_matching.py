@@ -67,7 +67,11 @@ def test_crowd_is_neither_right_nor_wrong():
 @pytest.mark.parametrize(('predicted', 'real'), [(0, 1), (1, 0), (0, 0)])
 def test_nothing_on_a_side(predicted, real):
     matches = match_instances(
-        strip(*[(0, 5)] * predicted), [0.9] * predicted, [0] * predicted, strip(*[(0, 5)] * real), [0] * real
+        strip(*[(0, 5)] * predicted),
+        [0.9] * predicted,
+        [0] * predicted,
+        strip(*[(0, 5)] * real),
+        [0] * real,
     )
     assert matches.target.tolist() == [-1] * predicted
     assert matches.found.tolist() == [False] * real

@@ -142,6 +142,10 @@ def test_larger_input_comes_back_in_student_pixels(student, checkpoint):
     prediction = teacher.predict(inputs['weak'], samples['weak'])[0].pred_instances
     assert prediction.masks.shape[-2:] == (64, 64)
     assert prediction.bboxes.max() <= 64
+    for sample in samples['weak']:
+        sample.set_metainfo(dict(img_shape=(40, 64)))
+    padded = teacher.predict(inputs['weak'], samples['weak'])[0].pred_instances
+    assert padded.masks.shape[-2:] == (40, 64)
 
 
 def test_renormalised_images_equal_own_preprocessing():

@@ -1,0 +1,147 @@
+import copy
+import io
+
+import pytest
+from rich.console import Console
+
+from castkd.engine.dry_run import StagePlan, plan_stages, plan_tables
+from castkd.engine.manifest import DONE, Manifest, StageRecord
+from castkd.engine.recipe import Recipe, Stage, load_recipe
+from tests.engine.toy_project import CONFIG, write_project
+from tests.tiny_models import tiny_mask2former
+
+
+def plans_of(folder, **options):
+    recipe = load_recipe(write_project(folder, **options), work_dir=folder / 'w')
+    return plan_stages(recipe, recipe.stages)
+
+
+def test_a_stage_is_built_and_timed(tmp_path):
+    first, second = plans_of(tmp_path)
+    assert (first.name, first.kind, first.state, first.iterations) == ('first', 'train', 'to do', 4)
+    assert first.images == {'labeled': 8}
+    assert first.step == 'per step 2 of 8 images'
+    assert first.networks[0].parameters == 2
+    assert first.networks[0].flops == 2
+    assert first.seconds_per_step > 0
+    assert first.estimate.startswith('~ ')
+    assert first.notes == []
+    assert second.notes == ["takes files from stage 'first', which is not finished"]
+    assert second.seconds_per_step > 0
+
+
+def test_nothing_is_written(tmp_path):
+    write_project(tmp_path)
+    before = sorted(path for path in tmp_path.rglob('*'))
+    plans_of(tmp_path)
+    assert sorted(path for path in tmp_path.rglob('*') if path.suffix != '.pyc') == before
+
+
+def test_epochs_become_steps(tmp_path):
+    config = CONFIG.replace('by_epoch=False, max_iters=4', 'by_epoch=True, max_epochs=3')
+    config = config.replace('InfiniteSampler', 'DefaultSampler')
+    (path,) = [write_project(tmp_path, config=config).with_name('stage.py')]
+    recipe = load_recipe(path, work_dir=tmp_path / 'w')
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert plan.iterations == 3 * 4
+
+
+def test_finished_stages_are_known(tmp_path):
+    recipe = load_recipe(write_project(tmp_path), work_dir=tmp_path / 'w')
+    manifest = Manifest(tmp_path / 'w')
+    (tmp_path / 'w').mkdir()
+    (tmp_path / 'w' / 'weights.pth').write_text('x')
+    manifest.stages['first'] = StageRecord('train', DONE)
+    manifest.set_outputs('first', {'checkpoint': tmp_path / 'w' / 'weights.pth'})
+    manifest.save()
+    first, second = plan_stages(recipe, recipe.stages)
+    assert first.state == 'done'
+    assert second.notes == []
+
+
+def test_a_missing_data_root_is_a_note(tmp_path):
+    recipe = distiller_recipe(tmp_path)
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert any(note.startswith('data: ') and 'nowhere.json' in note for note in plan.notes)
+    assert plan.seconds_per_step is None
+    assert plan.estimate == ''
+    assert plan.networks
+
+
+def distiller_recipe(folder, **sources):
+    student = tiny_mask2former().to_dict()
+    model = {
+        'type': 'castkd.Distiller',
+        'student': student,
+        'teachers': {
+            'big': {
+                'type': 'castkd.FrozenTeacher',
+                'model': copy.deepcopy(student),
+                'checkpoint': '{adapt.checkpoint}',
+            }
+        },
+        'pseudo_labeler': {'type': 'castkd.InstancePseudoLabeler'},
+        'objectives': {
+            'sup': {'type': 'castkd.Supervised'},
+            'unsup': {'type': 'castkd.PseudoLabel', 'teacher': 'big', 'weight': 2.0},
+            'off': {'type': 'castkd.Supervised', 'view': 'other', 'weight': 0.0},
+        },
+    }
+    dataset = {'type': 'CocoDataset', 'ann_file': str(folder / 'nowhere.json'), 'pipeline': []}
+    config = {
+        'default_scope': 'mmdet',
+        'model': model,
+        'train_dataloader': {
+            'batch_size': 1,
+            'num_workers': 4,
+            'prefetch_factor': 2,
+            'persistent_workers': True,
+            'dataset': {**dataset, **sources},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        },
+        'train_cfg': {'by_epoch': False, 'max_iters': 100},
+        'optim_wrapper': {'optimizer': {'type': 'AdamW', 'lr': 1e-4}},
+    }
+    stage = Stage('distill', 'train', config, uses=[('adapt', 'checkpoint')])
+    return Recipe(folder / 'recipe.py', folder / 'w', [stage])
+
+
+def test_networks_passes_and_losses_of_a_distiller_need_no_checkpoint(tmp_path):
+    recipe = distiller_recipe(tmp_path)
+    (plan,) = plan_stages(recipe, recipe.stages)
+    student, teacher = plan.networks
+    assert (student.name, teacher.name) == ('student', 'big')
+    assert student.parameters == teacher.parameters > 100_000
+    # Weights, gradients and two moments against weights alone.
+    assert student.megabytes == pytest.approx(4 * teacher.megabytes, rel=0.05)
+    assert plan.passes == (
+        'big on unsup_teacher (predict), student on sup (loss), student on unsup_student (loss)'
+    )
+    assert plan.losses == 'sup x 1, unsup x 2'
+    assert "takes files from stage 'adapt', which is not finished" in plan.notes
+
+
+def test_data_from_an_unfinished_stage_leave_the_networks_known(tmp_path):
+    recipe = distiller_recipe(tmp_path, ann_file='{label.annotations}')
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert "its data come from stage 'label': images and time are not known yet" in plan.notes
+    assert len(plan.networks) == 2
+
+
+def test_a_label_stage_says_what_it_labels(tmp_path):
+    stage = Stage('label', 'pseudo_label', {}, {'images': 'data/train'}, [('adapt', 'checkpoint')])
+    recipe = Recipe(tmp_path / 'recipe.py', tmp_path / 'w', [stage])
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert 'labels data/train' in plan.notes
+
+
+def test_the_tables_show_everything(tmp_path):
+    recipe = distiller_recipe(tmp_path)
+    plans = plan_stages(recipe, recipe.stages)
+    plans.append(StagePlan('tune', 'train', iterations=60, seconds_per_step=2.0))
+    console = Console(width=200, record=True, file=io.StringIO())
+    for table in plan_tables('recipe.py', plans):
+        console.print(table)
+    text = console.export_text()
+    for word in ('recipe.py: stages', 'distill', 'Mask2Former', 'unsup x 2', '~ 2 min 0 s'):
+        assert word in text

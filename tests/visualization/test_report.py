@@ -1,0 +1,138 @@
+import base64
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from castkd.visualization.report import (
+    ReportRow,
+    duration_text,
+    loss_curves,
+    read_scalars,
+    render_report,
+    result_table,
+    shown_metrics,
+    table_cells,
+)
+
+ROWS = [
+    ReportRow(
+        'base',
+        'labels <only>',
+        {'labeled': 33},
+        1500,
+        12_400_000,
+        {'coco/segm_mAP': 0.144, 'coco/segm_mAP_50': 0.3, 'coco/segm_mAP_s': None},
+        725.0,
+    ),
+    ReportRow('label', 'label', {'images': 1603}, metrics={'precision': 0.45}, seconds=30.0),
+    ReportRow(
+        'cast',
+        'CAST',
+        {'labeled': 33, 'unlabeled': 1603},
+        1500,
+        12_400_000,
+        {'coco/segm_mAP': 0.21, 'coco/segm_mAP_50': None},
+        7260.0,
+        resumed=1,
+    ),
+]
+
+
+def test_cells_are_what_people_read():
+    headings, cells = table_cells(ROWS)
+    assert headings == ['stage', 'images', 'steps', 'params', 'mask AP', 'mask AP50', 'prec.', 'time']
+    assert cells[0] == ['labels <only>', '33 labeled', '1500', '12.40 M', '0.144', '0.300', '', '12 min 5 s']
+    assert cells[1] == ['label', '1603 images', '', '', '', '', '0.450', '30 s']
+    assert cells[2] == ['CAST', '33 labeled + 1603 unlabeled', '1500', '12.40 M', '0.210', '', '', '2 h 1 min+']
+
+
+def test_the_terminal_table_fits_into_80_columns():
+    console = Console(width=80, record=True, quiet=False, file=open('/dev/null', 'w'))
+    console.print(result_table(ROWS, 'recipe.py'))
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for word in ('0.144', '12.40 M', '2 h 1 min+', '0.450', '+ resumed'):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'),
+    [(0.2, '0 s'), (59.4, '59 s'), (59.6, '1 min 0 s'), (3599, '59 min 59 s'), (3661, '1 h 1 min')],
+)
+def test_durations(seconds, text):
+    assert duration_text(seconds) == text
+
+
+def test_known_metrics_come_in_a_fixed_order_and_unknown_ones_only_when_alone():
+    found = shown_metrics([{'x/mIoU': 1, 'own': 2, 'coco/segm_mAP_50': 1}, {'coco/segm_mAP': 1}])
+    assert list(found.values()) == ['mask AP', 'mask AP50', 'mIoU']
+    assert shown_metrics([{'own': 2, 'other': 1}]) == {'own': 'own', 'other': 'other'}
+    assert shown_metrics([]) == {}
+
+
+def write_scalars(folder, stamp, lines):
+    path = folder / stamp / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('\n'.join(json.dumps(line) if isinstance(line, dict) else line for line in lines))
+
+
+def test_logs_of_a_resumed_stage_are_joined_and_the_later_one_counts(tmp_path):
+    write_scalars(tmp_path, '20250101_1', [{'loss': 3.0, 'step': 1}, {'loss': 9.0, 'step': 2}, '{"lo'])
+    write_scalars(tmp_path, '20250101_2', [{'loss': 2.0, 'step': 2}, {'mIoU': 0.5, 'step': 2}])
+    records = read_scalars(tmp_path)
+    assert [record.get('loss', record.get('mIoU')) for record in records] == [3.0, 0.5, 2.0]
+    assert read_scalars(tmp_path / 'absent') == []
+
+
+def decoded(content):
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_curves_are_drawn_with_metrics_beside_the_losses():
+    losses = [{'step': step, 'loss': 1 / step, 'sup.d0.loss_cls': 1.0} for step in (1, 2, 3)]
+    metrics = [{'step': step, 'coco/segm_mAP': 0.1 * step} for step in (1, 2)]
+    alone = decoded(loss_curves('adapt', losses))
+    both = decoded(loss_curves('adapt', losses + metrics))
+    assert both.shape[1] == 2 * alone.shape[1]
+    assert alone.min() < 100
+    assert loss_curves('adapt', [{'step': 1, 'lr': 0.1}]) is None
+    assert decoded(loss_curves('adapt', losses + metrics[:1])).shape == alone.shape
+
+
+def test_a_loss_that_is_not_finite_is_left_out():
+    records = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': 0.5}]
+    assert loss_curves('adapt', records) is not None
+
+
+def page(**options):
+    png = cv2.imencode('.png', np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    return render_report(
+        'my recipe', ROWS, facts={'seed': 0}, curves={'base': png}, picture=png, **options
+    )
+
+
+def test_the_page_is_self_contained_and_complete():
+    text = page(picture_note='6 images')
+    for word in ('my recipe', '0.144', '2 h 1 min+', '0.48 s per iteration', '6 images', 'seed'):
+        assert word in text
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) == 2
+    for source in sources:
+        kind, content = source.split(',')
+        assert kind == 'data:image/png;base64'
+        assert decoded(base64.b64decode(content)).shape == (2, 2, 3)
+    assert 'http' not in text
+
+
+def test_names_cannot_break_the_page():
+    assert 'labels &lt;only&gt;' in page()
+    assert '<only>' not in page()
+
+
+def test_the_cost_bars_are_shares_of_the_longest():
+    widths = [float(width) for width in re.findall(r'width: ([\d.]+)%"', page())]
+    assert widths == [10.0, 0.4, 100.0]
