@@ -29,12 +29,7 @@ student = mask2former(
     num_points=2048,
 )
 # Stride 8, 16 x 16 pixels a tile: at stride 32 a tile would have 16 pixels and most nuclei none.
-contrast = dict(
-    type='castkd.InstanceContrast',
-    feature='backbone[1]',
-    loss=dict(type='castkd.InstancePixelContrast', num_negatives=200, temperature=0.2, cue='fused'),
-    weight=0.1,
-)
+feature = 'backbone[1]'
 teacher_projector = dict(type='castkd.ProjectionHead', in_channels=128)
 student_projector = dict(type='castkd.ProjectionHead', in_channels=64)
 

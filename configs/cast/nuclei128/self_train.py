@@ -1,16 +1,11 @@
 # CAST stage 1c: the teacher again from its first weights, on labels and the pseudo-labels of stage 1a.
-_base_ = './base.py'
+_base_ = ['./base.py', '../../_base_/methods/cast.py']
 
-pseudo_labels = 'work_dirs/cast_nuclei128/label_adapted/pseudo_labels.json'
+pseudo_labels = 'work_dirs/cast_nuclei128_2pct/label_adapted/annotations.json'
 model = dict(
-    type='castkd.Distiller',
     student=_base_.teacher,
     classes=_base_.classes,
-    objectives=dict(
-        sup=dict(type='castkd.Supervised'),
-        unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
-        cast=dict(**_base_.contrast, projector=_base_.teacher_projector),
-    ),
+    objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
 )
 train_dataloader = dict(
     dataset=dict(

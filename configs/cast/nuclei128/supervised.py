@@ -1,13 +1,6 @@
 # The student on the labelled tiles alone: the baseline, with as many iterations as stages 2 and 3 together.
-_base_ = './base.py'
+_base_ = ['./base.py', '../../_base_/methods/supervised.py']
 
-model = dict(
-    type='castkd.Distiller',
-    student=_base_.student,
-    classes=_base_.classes,
-    objectives=dict(sup=dict(type='castkd.Supervised')),
-)
-train_dataloader = dict(
-    batch_sampler=dict(counts=dict(labeled=8, unlabeled=0)),
-)
+model = dict(student=_base_.student, classes=_base_.classes)
+train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=8, unlabeled=0)))
 train_cfg = dict(max_iters=1800)

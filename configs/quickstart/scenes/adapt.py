@@ -1,0 +1,10 @@
+# CAST stage 1a: the teacher on the labelled scenes, with the contrastive term.
+_base_ = ['./base.py', '../../_base_/methods/cast_labeled.py']
+
+model = dict(
+    student=_base_.teacher,
+    classes=_base_.classes,
+    objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
+)
+train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=4, unlabeled=0)))
+train_cfg = dict(max_iters=400)

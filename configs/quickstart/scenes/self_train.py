@@ -1,0 +1,24 @@
+# CAST stage 1c: the teacher again from its first weights, on labels and the pseudo-labels of stage 1a.
+_base_ = ['./base.py', '../../_base_/methods/cast.py']
+
+pseudo_labels = 'work_dirs/cast_scenes/label_adapted/annotations.json'
+model = dict(
+    student=_base_.teacher,
+    classes=_base_.classes,
+    objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
+)
+train_dataloader = dict(
+    dataset=dict(
+        sources=dict(
+            unlabeled=dict(
+                _delete_=True,
+                type='mmdet.CocoDataset',
+                ann_file=pseudo_labels,
+                data_prefix=dict(img=_base_.data_root + 'leftImg8bit/train/'),
+                metainfo=_base_.metainfo,
+                pipeline=_base_.pseudo_pipeline,
+            )
+        )
+    )
+)
+train_cfg = dict(max_iters=400)

@@ -1,0 +1,6 @@
+# The student on the labelled scenes alone, with as many iterations as stages 2 and 3 together.
+_base_ = ['./base.py', '../../_base_/methods/supervised.py']
+
+model = dict(student=_base_.student, classes=_base_.classes)
+train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=4, unlabeled=0)))
+train_cfg = dict(max_iters=400)
