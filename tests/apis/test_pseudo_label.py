@@ -268,7 +268,7 @@ def test_what_a_listed_name_fits(tmp_path, line, left):
 
 
 def test_bad_exclude(tmp_path):
-    with pytest.raises(DataError, match='exclude: file .* does not exist'):
+    with pytest.raises(DataError, match=r'exclude: file .* does not exist'):
         leave_out(NAMES, tmp_path / 'none.txt')
     (tmp_path / 'all.txt').write_text('\n'.join(NAMES))
     with pytest.raises(DataError, match='lists all 5 images'):

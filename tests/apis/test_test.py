@@ -99,7 +99,7 @@ def test_wrong_input(project, tmp_path):
         run({}, tmp_path / 'none.pth')
     with pytest.raises(DataError, match=r'none\.json.*check data_root, ann_file'):
         run({'test_dataloader.dataset.ann_file': 'none.json'})
-    with pytest.raises(ConfigError, match='test_evaluator cannot be built.*NoMetric'):
+    with pytest.raises(ConfigError, match=r'test_evaluator cannot be built.*NoMetric'):
         run({'test_evaluator.type': 'NoMetric'})
     with pytest.raises(ConfigError, match='has no test_evaluator'):
         run({'test_evaluator': None})

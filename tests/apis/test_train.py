@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import castkd.apis
 from castkd.apis import train
 from castkd.apis.pseudo_label import generate_pseudo_labels
 from castkd.apis.train import run_pseudo_label_stage
 from castkd.checkpoints import load_checkpoint
 from castkd.engine.recipe import PSEUDO_LABEL_OPTIONS
+from castkd.engine.recipe_runner import RecipeRunner
 from castkd.engine.stage import StageJob
 from castkd.errors import ConfigError, DataError
 from tests.engine.toy_project import CONFIG, RECIPE, write_project
@@ -75,7 +75,7 @@ def test_a_finished_recipe_runs_nothing_again(finished, monkeypatch, capsys):
     def refuse(job):
         raise AssertionError(f'{job.name} ran again')
 
-    monkeypatch.setattr('castkd.apis.train.run_train_stage', refuse)
+    monkeypatch.setattr(sys.modules['castkd.apis.train'], 'run_train_stage', refuse)
     page = (path.parent / 'w' / 'report.html').stat().st_mtime_ns
     assert train(path, work_dir=path.parent / 'w') == content
     assert 'second: finished before, skipped' in capsys.readouterr().out
@@ -84,7 +84,9 @@ def test_a_finished_recipe_runs_nothing_again(finished, monkeypatch, capsys):
 
 def test_a_broken_training_resumed_ends_with_the_same_weights(finished, tmp_path, monkeypatch):
     path = finished[0]
-    config = CONFIG.replace('InfiniteSampler', 'DefaultSampler').replace('shuffle=True', 'shuffle=False')
+    config = CONFIG.replace('InfiniteSampler', 'DefaultSampler').replace(
+        'shuffle=True', 'shuffle=False'
+    )
     single = write_project(tmp_path, config=config).with_name('stage.py')
     train(single, work_dir=tmp_path / 'whole')
     net = sys.modules['tests.engine.toy_project'].ToyNet
@@ -106,7 +108,8 @@ def test_a_broken_training_resumed_ends_with_the_same_weights(finished, tmp_path
     content = train(single, work_dir=tmp_path / 'broken', resume=True)
     assert content['rows'][0]['resumed'] == 1
     states = [
-        load_checkpoint(tmp_path / name / 'iter_4.pth')['state_dict'] for name in ('whole', 'broken')
+        load_checkpoint(tmp_path / name / 'iter_4.pth')['state_dict']
+        for name in ('whole', 'broken')
     ]
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key])
@@ -125,10 +128,19 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     [
         ({'stage': 'frist'}, "did you mean 'first'"),
         ({'cfg_options': {'model.widht': 1}}, 'first: model.widht: .*second: model.widht: '),
-        ({'cfg_options': {'report.rows': [{'stage': 'x'}]}}, r"report\.rows\.0\.stage: no stage 'x'"),
-        ({'cfg_options': {'report.picture': 1}}, "report: no key 'picture'; did you mean 'pictures'"),
+        (
+            {'cfg_options': {'report.rows': [{'stage': 'x'}]}},
+            r"report\.rows\.0\.stage: no stage 'x'",
+        ),
+        (
+            {'cfg_options': {'report.picture': 1}},
+            "report: no key 'picture'; did you mean 'pictures'",
+        ),
         ({'cfg_options': {'report.pictures.nmu': 1}}, "no key 'nmu'; did you mean 'num'"),
-        ({'cfg_options': {'report.pictures.stages': ['x']}}, "report.pictures.stages: no stage 'x'"),
+        (
+            {'cfg_options': {'report.pictures.stages': ['x']}},
+            "report.pictures.stages: no stage 'x'",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_is_written(tmp_path, options, words):
@@ -150,7 +162,7 @@ def test_a_disk_that_fills_up_while_training_is_one_line(tmp_path, monkeypatch):
 
     path = write_project(tmp_path)
     monkeypatch.setattr('mmengine.visualization.vis_backend.LocalVisBackend.add_scalars', full)
-    with pytest.raises(DataError, match="'scalars.json': the disk is full; free space") as caught:
+    with pytest.raises(DataError, match=r"'scalars.json': the disk is full; free space") as caught:
         train(path, work_dir=tmp_path / 'w')
     assert '\n' not in str(caught.value)
 
@@ -160,7 +172,7 @@ def test_other_errors_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
         raise OSError(5, 'Input/output error')
 
     path = write_project(tmp_path)
-    monkeypatch.setattr('castkd.apis.train.RecipeRunner.run', interrupted)
+    monkeypatch.setattr(RecipeRunner, 'run', interrupted)
     with pytest.raises(OSError, match='Input/output error'):
         train(path, work_dir=tmp_path / 'w')
 
@@ -204,7 +216,9 @@ def tool(*arguments):
 
 
 def test_the_help_of_the_tool_needs_no_package():
-    code = "import sys; sys.argv = ['train.py', '--help']; sys.path.insert(0, 'tools'); import train\n"
+    code = (
+        "import sys; sys.argv = ['train.py', '--help']; sys.path.insert(0, 'tools'); import train\n"
+    )
     code += 'try:\n    train.main()\nexcept SystemExit: pass\n'
     code += "print({'torch', 'mmengine', 'numpy', 'castkd'} & set(sys.modules))"
     result = subprocess.run(

@@ -35,7 +35,6 @@ def kept(scores, **options):
 
 def test_threshold_is_strict():
     assert kept([0.9, 0.31, 0.30, 0.1], score_thr=0.3) == [0, 1]
-    # A float32 score of 0.3 is above the double 0.3; only equality of the stored values counts.
     assert kept([0.5, 0.25], score_thr=0.25) == [0]
 
 

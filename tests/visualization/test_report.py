@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import re
 
@@ -44,14 +45,41 @@ ROWS = [
 
 def test_cells_are_what_people_read():
     headings, cells = table_cells(ROWS)
-    assert headings == ['stage', 'images', 'steps', 'params', 'mask AP', 'mask AP50', 'prec.', 'time']
-    assert cells[0] == ['labels <only>', '33 labeled', '1500', '12.40 M', '0.144', '0.300', '', '12 min 5 s']
+    assert headings == [
+        'stage',
+        'images',
+        'steps',
+        'params',
+        'mask AP',
+        'mask AP50',
+        'prec.',
+        'time',
+    ]
+    assert cells[0] == [
+        'labels <only>',
+        '33 labeled',
+        '1500',
+        '12.40 M',
+        '0.144',
+        '0.300',
+        '',
+        '12 min 5 s',
+    ]
     assert cells[1] == ['label', '1603 images', '', '', '', '', '0.450', '30 s']
-    assert cells[2] == ['CAST', '33 labeled + 1603 unlabeled', '1500', '12.40 M', '0.210', '', '', '2 h 1 min+']
+    assert cells[2] == [
+        'CAST',
+        '33 labeled + 1603 unlabeled',
+        '1500',
+        '12.40 M',
+        '0.210',
+        '',
+        '',
+        '2 h 1 min+',
+    ]
 
 
 def test_the_terminal_table_fits_into_80_columns():
-    console = Console(width=80, record=True, quiet=False, file=open('/dev/null', 'w'))
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(result_table(ROWS, 'recipe.py'))
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -77,11 +105,15 @@ def test_known_metrics_come_in_a_fixed_order_and_unknown_ones_only_when_alone():
 def write_scalars(folder, stamp, lines):
     path = folder / stamp / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)
-    path.write_text('\n'.join(json.dumps(line) if isinstance(line, dict) else line for line in lines))
+    path.write_text(
+        '\n'.join(json.dumps(line) if isinstance(line, dict) else line for line in lines)
+    )
 
 
 def test_logs_of_a_resumed_stage_are_joined_and_the_later_one_counts(tmp_path):
-    write_scalars(tmp_path, '20250101_1', [{'loss': 3.0, 'step': 1}, {'loss': 9.0, 'step': 2}, '{"lo'])
+    write_scalars(
+        tmp_path, '20250101_1', [{'loss': 3.0, 'step': 1}, {'loss': 9.0, 'step': 2}, '{"lo']
+    )
     write_scalars(tmp_path, '20250101_2', [{'loss': 2.0, 'step': 2}, {'mIoU': 0.5, 'step': 2}])
     records = read_scalars(tmp_path)
     assert [record.get('loss', record.get('mIoU')) for record in records] == [3.0, 0.5, 2.0]
@@ -104,7 +136,11 @@ def test_curves_are_drawn_with_metrics_beside_the_losses():
 
 
 def test_a_loss_that_is_not_finite_is_left_out():
-    records = [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': float('nan')}, {'step': 3, 'loss': 0.5}]
+    records = [
+        {'step': 1, 'loss': 1.0},
+        {'step': 2, 'loss': float('nan')},
+        {'step': 3, 'loss': 0.5},
+    ]
     assert loss_curves('adapt', records) is not None
 
 

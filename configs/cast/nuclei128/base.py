@@ -15,7 +15,7 @@ teacher = mask2former(
     encoder_layers=2,
     decoder_layers=3,
     ffn_channels=512,
-    num_points=2048,
+    num_points=512,
 )
 student = mask2former(
     num_classes=1,
@@ -26,7 +26,7 @@ student = mask2former(
     encoder_layers=1,
     decoder_layers=3,
     ffn_channels=256,
-    num_points=2048,
+    num_points=512,
 )
 # Stride 8, 16 x 16 pixels a tile: at stride 32 a tile would have 16 pixels and most nuclei none.
 feature = 'backbone[1]'

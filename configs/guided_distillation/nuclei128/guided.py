@@ -11,8 +11,8 @@ model = dict(
     teachers=dict(
         ema=dict(
             decay=0.99,
-            burn_in=900,
-            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_1800.pth',
+            burn_in=750,
+            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_1500.pth',
         )
     ),
 )
@@ -37,4 +37,4 @@ unlabeled_pipeline = [
     ),
 ]
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=unlabeled_pipeline))))
-train_cfg = dict(max_iters=1800)
+train_cfg = dict(max_iters=1500)
