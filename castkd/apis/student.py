@@ -102,6 +102,10 @@ def student_config(config: Config) -> Config:
     visualization = config.get('default_hooks', {}).get('visualization')
     if visualization:
         plain.default_hooks = {'visualization': copy.deepcopy(visualization)}
+    for phase in ('val', 'test'):
+        if f'{phase}_evaluator' in plain:
+            # mmengine's default loop; configs often keep it beside the schedule.
+            plain.setdefault(f'{phase}_cfg', {})
     return plain
 
 

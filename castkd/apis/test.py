@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def test(
         DataError: When images or annotations are missing, or a folder is not writable.
     """
     cfg = student_config(read_config(config, cfg_options))
-    for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+    for key in ('test_dataloader', 'test_evaluator'):
         if not cfg.get(key):
             raise ConfigError(f'config {cfg.filename!r} has no {key}; it says what to test on')
     content = load_checkpoint(checkpoint)
@@ -71,6 +72,8 @@ def test(
     cfg.launcher = launcher
     # mmengine keeps loggers and visualizers by name for the life of the process.
     cfg.experiment_name = f'test-{stem}-{next(_RUN_NUMBERS)}'
+    if 'visualizer' in cfg:
+        cfg.visualizer.name = cfg.experiment_name
     if show_dir:
         _draw(cfg, Path(show_dir).absolute())
     metrics = _run(cfg, student_state(content), str(checkpoint))
@@ -115,7 +118,8 @@ def _write(out: str | Path, cfg: Config, checkpoint: str | Path, metrics: dict) 
         'config': cfg.filename,
         'checkpoint': str(checkpoint),
         'checkpoint_sha256': sha256(checkpoint),
-        'metrics': metrics,
+        # JSON knows no NaN, which is what a class without instances has.
+        'metrics': {key: value if math.isfinite(value) else None for key, value in metrics.items()},
     }
     AtomicLocalBackend().put_text(json.dumps(content, indent=1) + '\n', out)
 

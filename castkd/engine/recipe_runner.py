@@ -155,7 +155,7 @@ class RecipeRunner:
                     'go on with --resume, or use another --work-dir'
                 )
             return Action.RESUME
-        damage = None
+        damage = self.manifest.damaged_output(stage.name)
         if damage:
             raise DataError(
                 f'stage {stage.name!r} is finished but {damage}; '

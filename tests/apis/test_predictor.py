@@ -154,6 +154,16 @@ def test_student_config_takes_the_preprocessing_from_around_the_student(project)
     assert 'train_cfg' not in plain
 
 
+def test_student_config_adds_the_default_loops(project):
+    config = Config.fromfile(project.config)
+    config.pop('test_cfg')
+    config.pop('val_evaluator')
+    config.pop('val_cfg')
+    plain = student_config(config)
+    assert plain.test_cfg == {}
+    assert 'val_cfg' not in plain
+
+
 def test_segmentor(tmp_path):
     # The annotations that its pipeline names do not exist and are not read.
     config = Config(

@@ -83,6 +83,13 @@ def test_weights_of_the_checkpoint_are_used(project, tmp_path, monkeypatch):
     assert torch.equal(seen[0], torch.tensor([1.5, 0.5, -1.0]))
 
 
+def test_numbers_that_json_lacks(project, tmp_path, monkeypatch):
+    monkeypatch.setattr('castkd.apis.test.Runner.test', lambda _: {'AP': 0.5, 'AP_train': float('nan')})
+    out = tmp_path / 'numbers.json'
+    evaluate(project.config, project.checkpoint, work_dir=tmp_path, out=out)
+    assert json.loads(out.read_text())['metrics'] == {'AP': 0.5, 'AP_train': None}
+
+
 def test_pictures(project, tmp_path):
     evaluate(project.config, project.checkpoint, work_dir=tmp_path, show_dir=tmp_path / 'show')
     shown = sorted(path.name for path in (tmp_path / 'show').iterdir())

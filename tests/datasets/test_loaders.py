@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -187,6 +188,22 @@ def test_training_views_share_their_pixel_grid(prepared):
     assert len(unlabeled.gt_instances) == 0
     crop = {'coco': 1024, 'cityscapes': 1024, 'scenes': 256, 'ade20k': 630, 'nuclei128': 128}
     assert max(one(batch['inputs']['sup']).shape) <= crop[name]
+
+
+def test_weak_views_keep_the_colours(prepared):
+    _, config, _ = prepared
+    batch = first_batch(config)
+    for weak, strong in (('sup', 'sup_strong'), ('unsup_teacher', 'unsup_student')):
+        sample = one(batch['data_samples'][weak])
+        moved = cv2.warpPerspective(
+            cv2.imread(sample.img_path), sample.homography_matrix, sample.img_shape[::-1]
+        )
+        errors = [
+            np.abs(one(batch['inputs'][view]).permute(1, 2, 0).numpy() - moved.astype(int)).mean()
+            for view in (weak, strong)
+        ]
+        assert errors[0] < 8, f'{weak}: {errors}'
+        assert errors[1] > errors[0] + 2, f'{strong}: {errors}'
 
 
 def test_recorded_geometry_carries_masks_into_the_view(prepared):

@@ -10,7 +10,15 @@ from cityscapesscripts.helpers.labels import id2label
 from pycocotools import mask as coco_mask
 
 from castkd.datasets.conversion import CITYSCAPES_THINGS, cityscapes_instances
-from castkd.datasets.scenes import generate, generate_scenes, make_scene
+from castkd.datasets.scenes import (
+    figures,
+    generate,
+    generate_scenes,
+    make_scene,
+    paint_scene,
+    painter,
+    vehicles,
+)
 from castkd.errors import ConfigError, DataError
 
 CLASSES = ['person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle']
@@ -154,6 +162,40 @@ def test_nearer_objects_are_larger_and_lower(street):
     ]
     bottoms, areas = np.array(cars).T
     assert np.corrcoef(bottoms, np.log(areas))[0, 1] > 0.6
+
+
+def test_near_objects_hide_far_ones_whatever_the_order(monkeypatch):
+    def scene_with(order):
+        def objects(street, camera, rng, light):
+            x = street.lanes[1]
+            near = figures.person((x, 7.0), camera, np.random.default_rng(1))
+            far = vehicles.vehicle(
+                vehicles.BUS, (x, 20.0), 0.0, camera, np.random.default_rng(1), False
+            )
+            return [[near, far], [far, near], [near]][order]
+
+        monkeypatch.setattr(painter, 'place_objects', objects)
+        monkeypatch.setattr(painter, 'place_scenery', lambda *_: [])
+        return paint_scene(np.random.default_rng(0), (96, 192)).instance_ids
+
+    both, swapped, alone = (scene_with(order) for order in range(3))
+    assert np.array_equal(both, swapped)
+    assert (both == 28000).sum() > 200
+    assert np.array_equal(both == 24000, alone == 24000)
+
+
+def test_an_image_without_objects_is_painted_again(monkeypatch):
+    empty = make_scene('train', 0, (64, 128), empty_fraction=1.0)
+    assert empty.instance_ids.max() < 1000
+    attempts = []
+
+    def unlucky(rng, size, with_objects):
+        attempts.append(rng.random())
+        return empty if len(attempts) < 3 else paint_scene(rng, size, with_objects)
+
+    monkeypatch.setattr(generate, 'paint_scene', unlucky)
+    assert make_scene('train', 0, (64, 128)).instance_ids.max() >= 1000
+    assert len(set(attempts)) == len(attempts) >= 3
 
 
 def test_empty_images_on_demand(tmp_path):

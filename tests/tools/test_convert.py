@@ -123,6 +123,19 @@ def test_nuclei_tiles_with_too_many_or_too_few_nuclei_are_left_out():
     assert counts == {1: 0, 2: 1, 40: 1, 41: 0}
 
 
+@pytest.mark.parametrize(
+    ('inside', 'whole', 'belongs'),
+    [(20, 80, True), (20, 81, False), (19, 40, False), (30, 30, True)],
+)
+def test_nuclei_belong_to_a_tile_with_20_pixels_and_a_quarter(inside, whole, belongs):
+    size = (128, 256)
+    fillers = [fixtures.rectangle(y, 10, y + 10, 30, size) for y in (20, 60)]
+    cut = fixtures.rectangle(0, 128 - inside, 1, 128 - inside + whole, size)
+    sample = nuclei.Sample(0, np.zeros(size, dtype=np.uint8), [*fillers, cut])
+    (tile,) = (tile for tile in nuclei.tiles_of(sample) if tile.name == '0000_0000_0000.png')
+    assert len(tile.masks) == 2 + belongs
+
+
 def test_nuclei_has_at_most_four_tiles_of_an_image_in_an_order_of_its_own():
     masks = [
         fixtures.rectangle(y + dy, x + 10, y + dy + 10, x + 20, (384, 384))
