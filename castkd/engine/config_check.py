@@ -124,10 +124,11 @@ def check_configs(configs: Mapping[str, Mapping[str, Any]], owner: str) -> None:
 
 
 def join_problems(owner: str, problems: list[str]) -> str:
-    """Return one problem as one line, several as a line each under a headline."""
+    """Return all problems in one line, numbered when there are several."""
     if len(problems) == 1:
         return f'{owner}: {problems[0]}'
-    return '\n  '.join([f'{owner}: {len(problems)} problems', *problems])
+    numbered = ' '.join(f'({index}) {problem}' for index, problem in enumerate(problems, 1))
+    return f'{owner}: {len(problems)} problems: {numbered}'
 
 
 def config_problems(config: Mapping[str, Any]) -> list[str]:
