@@ -29,6 +29,15 @@ class TrainingError(CastkdError, RuntimeError):
     """Training cannot go on (a loss is not finite, a teacher is below its floor)."""
 
 
+def one_line(error: CastkdError) -> str:
+    """Return the line that was meant for people.
+
+    A data-loading process hands its error over as a traceback in text; the line is its last one.
+    """
+    last = (str(error).strip().splitlines() or [''])[-1]
+    return last.removeprefix(f'{type(error).__module__}.{type(error).__qualname__}: ')
+
+
 def near_names(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Suggest known names close to a wrong one.
 

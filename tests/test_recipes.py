@@ -34,7 +34,15 @@ TINY = {
     'train_cfg.num_points': 64,
 }
 STAGES = {
-    'cast': ['supervised', 'adapt', 'label_adapted', 'self_train', 'label_self_trained', 'distill', 'finetune'],
+    'cast': [
+        'supervised',
+        'adapt',
+        'label_adapted',
+        'self_train',
+        'label_self_trained',
+        'distill',
+        'finetune',
+    ],
     'guided_distillation': ['supervised', 'guided'],
 }
 RECIPES = {
@@ -59,7 +67,8 @@ def options(method, iterations=4):
         labeled_only = stage in ('supervised', 'adapt', 'finetune')
         counts = dict(labeled=2, unlabeled=0) if labeled_only else dict(labeled=1, unlabeled=1)
         found += [
-            f'{stage}.train_dataloader.batch_sampler.counts.{key}={value}' for key, value in counts.items()
+            f'{stage}.train_dataloader.batch_sampler.counts.{key}={value}'
+            for key, value in counts.items()
         ]
         for key, value in TINY.items():
             text = str(value).replace(' ', '')
@@ -188,7 +197,9 @@ def test_student_goes_to_plain_mmdet(finished, project):
     export = ROOT / 'tools' / 'export_student.py'
     run([sys.executable, str(export), str(config), str(checkpoint), '--out', str(out)], project)
     image = next((project / 'data' / 'nuclei128' / 'val').glob('*.png'))
-    plain = run([sys.executable, '-c', PLAIN, str(out), str(image), str(project / 'plain.pt')], project)
+    plain = run(
+        [sys.executable, '-c', PLAIN, str(out), str(image), str(project / 'plain.pt')], project
+    )
     assert 'castkd' not in plain.replace(str(project), '')
     from castkd.apis.predictor import load_predictor
 

@@ -75,7 +75,7 @@ def test_index_outside_output(network):
 
 def test_module_that_does_not_run(network):
     with (
-        pytest.raises(ConfigError, match="'unused'.*not reached"),
+        pytest.raises(ConfigError, match=r"'unused'.*not reached"),
         record_taps(network, ('unused',)),
     ):
         network(torch.rand(1, 3, 4, 4))

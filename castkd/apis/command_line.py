@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from castkd.errors import CastkdError, ConfigError
+from castkd.errors import CastkdError, ConfigError, one_line
 
 
 def run_tool(action: Callable[[], Any]) -> int:
@@ -24,15 +24,9 @@ def run_tool(action: Callable[[], Any]) -> int:
     try:
         action()
     except CastkdError as error:
-        print(f'error: {_line(error)}', file=sys.stderr)
+        print(f'error: {one_line(error)}', file=sys.stderr)
         return 2
     return 0
-
-
-def _line(error: CastkdError) -> str:
-    # A loader process hands its error over as a traceback in text.
-    last = (str(error).strip().splitlines() or [''])[-1]
-    return last.removeprefix(f'{type(error).__module__}.{type(error).__qualname__}: ')
 
 
 def parse_cfg_options(items: Sequence[str] | None) -> dict[str, Any]:

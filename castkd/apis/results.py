@@ -156,7 +156,8 @@ def _page(recipe: Recipe, manifest: Manifest, rows: Sequence[ReportRow]) -> str:
     except CastkdError as error:
         # The numbers are worth a page without pictures.
         picture, note = None, f'no pictures: {error}'
-    facts: dict[str, Any] = {'recipe': recipe.path, **recipe.variables}
+    plain = {key: v for key, v in recipe.variables.items() if isinstance(v, (int, float, str))}
+    facts: dict[str, Any] = {'recipe': recipe.path, **plain}
     for record in manifest.stages.values():
         facts.update(record.versions)
     return render_report(

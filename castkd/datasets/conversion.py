@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from castkd.datasets.pseudo_store import encode_masks
 from castkd.errors import DataError
+from castkd.files import partial_path, write_file
 
 #: Name of the eight evaluated thing classes of Cityscapes by label id, in the order that mmdet expects.
 CITYSCAPES_THINGS = {
@@ -138,7 +139,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path).resolve()
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise DataError(f'{str(path)!r} is there already; remove it or choose another folder')
-    partial = final.with_name(f'.{final.name}.{os.getpid()}.partial')
+    partial = partial_path(final)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -180,13 +181,6 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; missing folders are made.
 
     Raises:
-        OSError: When it cannot be written.
+        DataError: When it cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.write_text(json.dumps(content), encoding='utf-8')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, json.dumps(content))

@@ -11,13 +11,13 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from castkd.checks import check_file, check_folder, check_number
 from castkd.errors import ConfigError, DataError, near_names
+from castkd.files import write_file
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -166,7 +166,6 @@ def write_split(split: Split, file: str | Path) -> None:
     Raises:
         DataError: When it cannot be written.
     """
-    path = Path(file)
     content = {
         'fraction': split.fraction,
         'seed': split.seed,
@@ -174,18 +173,7 @@ def write_split(split: Split, file: str | Path) -> None:
         'labeled': split.labeled,
         'unlabeled': split.unlabeled,
     }
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(
-            f'write_split: {str(path)!r} cannot be written ({error.strerror or error}); choose another folder'
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_file(file, json.dumps(content, indent=1) + '\n')
 
 
 def read_split(file: str | Path) -> Split:

@@ -164,7 +164,8 @@ class QueryPseudoLabeler(PseudoLabeler):
     """Pseudo-labels from raw queries, one label per query (Guided Distillation, Berrada et al., WACV 2024).
 
     A query is kept when its most likely class is not "no object", that class has a probability above
-    ``score_thr``, and its mask probabilities sum to more than ``min_soft_area`` on the head's own mask grid. Overlaps are kept.
+    ``score_thr``, and its mask probabilities sum to more than ``min_soft_area`` on the head's own mask
+    grid. Overlaps are kept.
 
     Args:
         score_thr: Smallest class probability, in [0, 1].

@@ -114,10 +114,13 @@ def check_configs(configs: Mapping[str, Mapping[str, Any]], owner: str) -> None:
     Raises:
         ConfigError: When there is any problem; lists all of them with dotted keys.
     """
+    stages: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        for problem in config_problems(config):
+            stages.setdefault(problem, []).append(name)
     problems = [
-        f'{name}: {problem}' if name else problem
-        for name, config in configs.items()
-        for problem in config_problems(config)
+        f'{", ".join(filter(None, names))}: {text}'.removeprefix(': ')
+        for text, names in stages.items()
     ]
     if problems:
         raise ConfigError(join_problems(owner, problems))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import LOOPS, MODELS, DefaultScope
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -22,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from castkd.datasets.source import LABELED
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
@@ -32,6 +36,7 @@ from castkd.visualization.report import duration_text
 
 _STAGE_REFERENCE = re.compile(r'\{([\w-]+)\.\w+\}')
 _TIMED_STEPS = 2
+_STAND_IN_IMAGES = 64
 
 
 @dataclass
@@ -102,7 +107,8 @@ def plan_stages(recipe: Recipe, stages: Sequence[Stage]) -> list[StagePlan]:
         One plan per stage. Networks have random weights, except teachers whose files exist.
     """
     manifest = Manifest.load(recipe.work_dir)
-    return [_plan_stage(stage, manifest) for stage in stages]
+    with _quiet():
+        return [_plan_stage(stage, manifest) for stage in stages]
 
 
 def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
@@ -132,6 +138,19 @@ def _table(title: str, *headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, overflow='fold')
     return table
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what libraries say while they build out of the tables."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _plan_stage(stage: Stage, manifest: Manifest) -> StagePlan:
@@ -173,8 +192,6 @@ def _plan_training(config: Config, plan: StagePlan) -> None:
     loader = _loader(config, plan, seed)
     if loader is None:
         return
-    plan.images = image_counts(loader)
-    plan.step = describe_images(loader)
     plan.iterations = _iterations(config.train_cfg, loader)
     _measure(config, model, networks, loader, plan)
 
@@ -217,17 +234,46 @@ def _loader(config: Config, plan: StagePlan, seed: int) -> DataLoader | None:
     loader = copy.deepcopy(dict(config.train_dataloader))
     loader.update(num_workers=0, persistent_workers=False)
     loader.pop('prefetch_factor', None)
-    missing = sorted(set(_STAGE_REFERENCE.findall(str(loader))))
-    if missing:
+    missing = _awaited(loader)
+    if missing and not _use_labeled_instead(loader['dataset']):
         plan.notes.append(
-            f'its data come from stage {missing[0]!r}: images and time are not known yet'
+            f'its data come from stage {missing!r}: images and time are not known yet'
         )
         return None
     try:
-        return Runner.build_dataloader(loader, seed=seed)
+        built = Runner.build_dataloader(loader, seed=seed)
     except (CastkdError, OSError) as error:
         plan.notes.append(f'data: {error}')
         return None
+    if missing:
+        plan.notes.append(
+            f'its data come from stage {missing!r}: timed on labelled images in their place'
+        )
+        counts = getattr(built.batch_sampler, 'counts', {})
+        plan.step = 'per step ' + ' + '.join(f'{count} {name}' for name, count in counts.items())
+    else:
+        plan.images = image_counts(built)
+        plan.step = describe_images(built)
+    return built
+
+
+def _awaited(value: object) -> str | None:
+    """Return the unfinished stage that a part of a config waits for."""
+    match = _STAGE_REFERENCE.search(str(value))
+    return match[1] if match else None
+
+
+def _use_labeled_instead(dataset: dict) -> bool:
+    """Let sources that wait for a stage read some labelled images through their own pipeline, for timing only."""
+    sources = dataset.get('sources') or {}
+    labeled = sources.get(LABELED)
+    if labeled is None or _awaited(labeled):
+        return False
+    for name, source in sources.items():
+        pipeline = source.get('pipeline', labeled.get('pipeline'))
+        sources[name] = {**labeled, 'indices': _STAND_IN_IMAGES, 'pipeline': pipeline}
+    dataset.pop('split', None)
+    return _awaited(dataset) is None
 
 
 def _measure(

@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from castkd.datasets.samplers import derive_seed
-from castkd.errors import CastkdError, ConfigError
+from castkd.errors import CastkdError, ConfigError, one_line
 from castkd.registry import LOOPS
 
 SAMPLER_KEY = 'castkd.sampler'
@@ -84,15 +84,9 @@ class _Batches:
         try:
             return next(self._iterator)
         except CastkdError as error:
-            # A worker's error arrives with its traceback as text; people get the line that was meant for them.
-            line = str(error).strip().splitlines()[-1].removeprefix(f'{_full_name(error)}: ')
-            raise type(error)(line) from error
+            raise type(error)(one_line(error)) from error
 
     def skip_iter(self, num_iters: int) -> None:
         """Begin behind ``num_iters`` batches; mmengine's loop calls it when it resumes."""
         self._dataloader.batch_sampler.set_start(num_iters)
         self._iterator = None
-
-
-def _full_name(error: Exception) -> str:
-    return f'{type(error).__module__}.{type(error).__qualname__}'

@@ -5,13 +5,12 @@ mmengine writes checkpoints and JSON in place: a kill or a full disk leaves half
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.fileio.io import backend_instances
 
-from castkd.errors import DataError
+from castkd.files import write_file
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -30,19 +29,7 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             DataError: When the folder cannot be written or its disk is full. The old file, if any, is as it was.
         """
-        path = Path(filepath)
-        partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_through(partial, obj)
-            os.replace(partial, path)
-        except OSError as error:
-            raise DataError(
-                f'{path.name}: cannot be written to {str(path.parent)!r} ({error.strerror or error}); '
-                'free space there or choose another folder (work_dir)'
-            ) from error
-        finally:
-            _remove(partial)
+        write_file(filepath, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text as :meth:`put` writes bytes."""
@@ -58,18 +45,3 @@ def install_atomic_storage() -> None:
     for key, backend in list(backend_instances.items()):
         if isinstance(backend, LocalBackend):
             del backend_instances[key]
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with open(path, 'wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _remove(path: Path) -> None:
-    """Remove what a failed write left; a failure here would hide the first error."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return

@@ -22,8 +22,8 @@ class InstanceContrast(Objective):
     """Contrast pixels of a weak view with the same pixels of a strong view and with pixels of other instances.
 
     The weak view runs with its head (in the same run as its set loss), the strong view through the
-    encoder only and without gradient. One projector serves both; the strong side is a target. The student's own queries say which pixels belong
-    together; they get no gradient from here.
+    encoder only and without gradient. One projector serves both; the strong side is a target. The
+    student's own queries say which pixels belong together; they get no gradient from here.
 
     Args:
         projector: Config of the projection head.

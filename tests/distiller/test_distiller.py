@@ -9,7 +9,7 @@ from torch import nn
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError, TrainingError
 from castkd.objectives import Objective
-from castkd.registry import MODELS, build_model
+from castkd.registry import build_model
 from castkd.structures import Pass
 from tests.builders import make_batch, tiny_mask2former
 
@@ -341,13 +341,8 @@ class TestErrors:
             distiller.parse_losses(distiller(*make_batch(['sup']), mode='loss'))
 
     def test_network_of_no_family(self):
+        student = nn.Linear(1, 1)
+        student.data_preprocessor = nn.Identity()
+        distiller = build({'sup': dict(type='castkd.Supervised')}, student=student)
         with pytest.raises(ConfigError, match='neither an mmdet detector'):
-            student = nn.Linear(1, 1)
-            student.data_preprocessor = nn.Identity()
-            build({'sup': Supervised()}, student=student)(
-                {'sup': torch.ones(1, 1)}, {'sup': []}, mode='loss'
-            )
-
-
-def Supervised():  # noqa: N802 - reads as the class it builds
-    return MODELS.build(dict(type='castkd.Supervised'))
+            distiller({'sup': torch.ones(1, 1)}, {'sup': []}, mode='loss')

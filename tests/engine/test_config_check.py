@@ -165,6 +165,15 @@ def test_all_problems_come_together_in_one_line():
         assert f'adapt: {key}' in message
 
 
+def test_a_problem_of_several_stages_is_told_once():
+    config = with_change('train_cfg.max_iter', 2)
+    with pytest.raises(
+        ConfigError, match=r'^recipe\.py: adapt, tune: train_cfg\.max_iter: '
+    ) as caught:
+        check_configs({'adapt': config, 'other': GOOD, 'tune': config}, 'recipe.py')
+    assert str(caught.value).count('max_iter:') == 1
+
+
 def test_one_problem_is_one_line():
     config = with_change('train_cfg.max_iter', 2)
     with pytest.raises(ConfigError) as caught:

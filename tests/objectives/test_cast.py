@@ -57,9 +57,10 @@ def test_pool_is_all_weak_views_and_logits_are_detached(objective):
     loss = objective(step)['loss_pixel']
     anchor, positive, masks, classes = objective.loss.args
     assert anchor.shape == positive.shape == (2, 4, 4, 4)
-    assert masks.shape == (2, 3, 8, 8) and classes.shape == (2, 3, 3)
+    assert masks.shape == (2, 3, 8, 8)
+    assert classes.shape == (2, 3, 3)
     assert anchor.requires_grad
-    assert not (positive.requires_grad or masks.requires_grad or classes.requires_grad)
+    assert not any(value.requires_grad for value in (positive, masks, classes))
     assert objective.loss.kwargs['step'] == 3
     assert step.statistics['cast.separation'] == 0.5
     loss.backward()
@@ -103,7 +104,8 @@ def test_views_of_different_size_share_one_pool(objective):
     anchor = objective.loss.args[0]
     valid = objective.loss.kwargs['valid']
     assert anchor.shape == (2, 4, 6, 6)
-    assert valid[0].sum() == 16 and valid[1].all()
+    assert valid[0].sum() == 16
+    assert valid[1].all()
 
 
 def test_padding_is_not_valid():
@@ -115,7 +117,7 @@ def test_padding_is_not_valid():
 def test_instance_ids_smaller_on_top():
     masks = square_masks(32, [(8, 8, 8), (0, 0, 24)])
     ids = instance_ids([make_sample(masks, [0, 0])], (8, 8))[0]
-    assert ids[3, 3] == 0 and ids[0, 0] == 1 and ids[7, 7] == -1
+    assert [ids[place].item() for place in ((3, 3), (0, 0), (7, 7))] == [0, 1, -1]
     assert (ids == 0).sum() == 4
 
 

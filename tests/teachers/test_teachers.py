@@ -98,7 +98,7 @@ def test_allowed_keys(student, tmp_path):
 
 
 def test_missing_file_names_it(tmp_path):
-    with pytest.raises(CheckpointError, match='nowhere.pth'):
+    with pytest.raises(CheckpointError, match=r'nowhere\.pth'):
         FrozenTeacher(tiny_mask2former(), str(tmp_path / 'nowhere.pth')).load()
 
 

@@ -1,5 +1,6 @@
-# ADE20K instances: 100 thing classes, 10 % labelled; crops and scales of CAST's student (630 x 630; short side 0.5 to
-# 2 x 630). Annotation files: python tools/convert/ade20k_to_coco.py data/ADEChallengeData2016
+# ADE20K instances: 100 thing classes, 10 % labelled; crops and scales of CAST's student (630 x 630;
+# short side 0.5 to 2 x 630). Annotation files: python tools/convert/ade20k_to_coco.py
+# data/ADEChallengeData2016
 _base_ = 'semi_supervised.py'
 
 import mmdet.datasets.ade20k

@@ -1,5 +1,6 @@
-# Cityscapes instances: 8 thing classes, 10 % labelled; crops and scales of CAST's student (512 x 1024; short side
-# 0.5 to 2 x 1024). Annotation files: python tools/convert/cityscapes_to_coco.py data/cityscapes
+# Cityscapes instances: 8 thing classes, 10 % labelled; crops and scales of CAST's student (512 x
+# 1024; short side 0.5 to 2 x 1024). Annotation files: python tools/convert/cityscapes_to_coco.py
+# data/cityscapes
 _base_ = 'semi_supervised.py'
 
 import importlib.util

@@ -1,5 +1,5 @@
-# COCO instances: 80 classes, 10 % of train2017 labelled; large-scale jitter of Guided Distillation (1024 x 1024, scale
-# 0.1 to 2).
+# COCO instances: 80 classes, 10 % of train2017 labelled; large-scale jitter of Guided Distillation
+# (1024 x 1024, scale 0.1 to 2).
 _base_ = 'semi_supervised.py'
 
 import mmdet.datasets

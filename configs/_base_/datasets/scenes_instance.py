@@ -1,4 +1,5 @@
-# Generated street scenes (python tools/make_scenes.py): Cityscapes layout and classes, 128 x 256, 10 % labelled.
+# Generated street scenes (python tools/make_scenes.py): Cityscapes layout and classes, 128 x 256,
+# 10 % labelled.
 _base_ = 'semi_supervised.py'
 
 data_root = 'data/scenes/'

@@ -1,5 +1,5 @@
-# CAST with unlabelled images (stages 1c and 2): set loss on labels and on pseudo-labels from a file, both on the weak view,
-# and the contrastive loss on all images.
+# CAST with unlabelled images (stages 1c and 2): set loss on labels and on pseudo-labels from a
+# file, both on the weak view, and the contrastive loss on all images.
 _base_ = './cast_labeled.py'
 
 model = dict(

@@ -1,5 +1,6 @@
-# CAST without unlabelled images (stage 1a): set loss and contrastive loss on labels. A config adds the network, the projector
-# and, where it is not the backbone's last one, the feature that is contrasted.
+# CAST without unlabelled images (stage 1a): set loss and contrastive loss on labels. A config adds
+# the network, the projector and, where it is not the backbone's last one, the feature that is
+# contrasted.
 _base_ = './supervised.py'
 
 model = dict(

@@ -1,5 +1,6 @@
-# Guided Distillation (Berrada et al., WACV 2024), phases 1 and 2: pseudo-labels of a teacher that stays frozen for a burn-in
-# and then is the student's exponential moving average. A config adds burn_in and checkpoint of the teacher.
+# Guided Distillation (Berrada et al., WACV 2024), phases 1 and 2: pseudo-labels of a teacher that
+# stays frozen for a burn-in and then is the student's exponential moving average. A config adds
+# burn_in and checkpoint of the teacher.
 _base_ = './supervised.py'
 
 model = dict(

@@ -1,6 +1,7 @@
 # What every castkd training shares: logging, checkpoints, and the hooks that watch a distillation.
-# Iterations are the unit everywhere. A training config sets train_cfg, usually the checkpoint interval, and where a
-# labelled validation set exists, the teacher floors of castkd.TeacherPreflight.
+# Iterations are the unit everywhere. A training config sets train_cfg, usually the checkpoint
+# interval, and where a labelled validation set exists, the teacher floors of
+# castkd.TeacherPreflight.
 default_scope = 'mmdet'
 custom_imports = dict(imports=['castkd'], allow_failed_imports=False)
 

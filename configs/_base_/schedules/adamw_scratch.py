@@ -1,4 +1,5 @@
-# AdamW for small networks that start from random weights: one rate everywhere, a short warm-up, polynomial decay.
+# AdamW for small networks that start from random weights: one rate everywhere, a short warm-up,
+# polynomial decay.
 _base_ = 'adamw_poly.py'
 
 optim_wrapper = dict(

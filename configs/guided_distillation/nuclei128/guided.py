@@ -1,5 +1,6 @@
-# Guided Distillation, phases 1 and 2, on microscopy nuclei: views as in the authors' code, burn-in half of the run. The
-# decay is 0.99 instead of 0.9996, in proportion to the length of the run (they train 90 000 iterations).
+# Guided Distillation, phases 1 and 2, on microscopy nuclei: views as in the authors' code, burn-in
+# half of the run. The decay is 0.99 instead of 0.9996, in proportion to the length of the run (they
+# train 90 000 iterations).
 _base_ = [
     '../../cast/nuclei128/base.py',
     '../../_base_/methods/guided_distillation.py',
