@@ -40,8 +40,8 @@ class DetectionAdapter:
     def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
         """Return the network's own losses over the images ``keep``.
 
-        Without any image to keep, the losses of the whole batch are multiplied by zero, so that every parameter stays
-        in the graph.
+        Without any image to keep, the losses of the whole batch are multiplied by zero: every parameter
+        stays in the graph, and the process takes part in the sums that losses exchange with others.
         """
         if len(keep) == len(samples):
             return network.loss(inputs, samples)
@@ -61,13 +61,10 @@ class QuerySegmentorAdapter(DetectionAdapter):
 
     def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
         """Run the head on the whole batch and take the set loss over the images ``keep``."""
-        if len(keep) == len(samples):
-            return network.loss(inputs, samples)
+        if not keep or len(keep) == len(samples):
+            return super().loss(network, inputs, samples, keep)
         head = network.panoptic_head
         cls_scores, mask_preds = self.forward(network, inputs, samples)
-        if not keep:
-            outputs = [*cls_scores, *mask_preds]
-            return {'loss_cls': sum(output.sum() for output in outputs) * 0.0}
         chosen = [samples[index] for index in keep]
         targets = head.preprocess_gt(
             [sample.gt_instances for sample in chosen],

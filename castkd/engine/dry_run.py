@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from castkd.datasets.source import LABELED
+from castkd.datasets.splits import list_images
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
@@ -130,6 +131,10 @@ def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
             networks.add_row(plan.name, item.name, item.kind, parameters, flops, memory)
         for note in plan.notes:
             notes.add_row(plan.name, note)
+    left = [plan for plan in plans if plan.seconds_per_step is not None and plan.state != DONE]
+    if left:
+        seconds = sum(plan.seconds_per_step * plan.iterations for plan in left)
+        stages.caption = f'training still to do: ~ {duration_text(seconds)} on this machine'
     return [table for table in (stages, steps, networks, notes) if table.row_count]
 
 
@@ -163,7 +168,7 @@ def _plan_stage(stage: Stage, manifest: Manifest) -> StagePlan:
         f'takes files from stage {name!r}, which is not finished' for name in dict.fromkeys(waiting)
     ]
     if stage.kind != TRAIN:
-        plan.notes.append(f'labels {stage.options["images"]}')
+        plan.images = _image_files(stage.options['images'], plan)
         return plan
 
     def lookup(name: str, output: str | None, where: str) -> str:
@@ -174,6 +179,15 @@ def _plan_stage(stage: Stage, manifest: Manifest) -> StagePlan:
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine'):
         _plan_training(config, plan)
     return plan
+
+
+def _image_files(images: str | Sequence[str], plan: StagePlan) -> dict[str, int]:
+    """Return how many images a folder or a list holds."""
+    try:
+        return {'images': len(list_images(images) if isinstance(images, str) else images)}
+    except CastkdError as error:
+        plan.notes.append(str(error))
+        return {}
 
 
 def _plan_training(config: Config, plan: StagePlan) -> None:

@@ -283,6 +283,23 @@ class TestState:
         for key, value in distiller.student.state_dict().items():
             assert torch.equal(value, expected[key])
 
+    def test_schedules_go_on_after_loading(self):
+        """T25: weight and temperature follow the step that is in the checkpoint."""
+        temperature = dict(type='Linear', start=0.4, end=0.1, steps=3)
+        cast = copy.deepcopy({**CAST, 'weight': dict(type='Window', value=0.1, begin=2, end=9)})
+        cast['loss']['temperature'] = temperature
+        batch = make_batch(VIEWS)
+        first = build(dict(sup=dict(type='castkd.Supervised'), cast=cast))
+        for _ in range(2):
+            first(*batch, mode='loss')
+        second = build(dict(sup=dict(type='castkd.Supervised'), cast=cast), seed=4)
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        values = []
+        for distiller in (first, second):
+            torch.manual_seed(2)
+            values.append(distiller(*batch, mode='loss')['cast.loss_pixel'])
+        torch.testing.assert_close(*values)
+
     def test_evaluation_does_not_advance_the_step(self):
         distiller = build()
         inputs, samples = make_batch(VIEWS)

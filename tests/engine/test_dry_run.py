@@ -7,6 +7,7 @@ from rich.console import Console
 from castkd.engine.dry_run import StagePlan, plan_stages, plan_tables
 from castkd.engine.manifest import DONE, Manifest, StageRecord
 from castkd.engine.recipe import Recipe, Stage, load_recipe
+from tests.apis.tiny_project import CLASSES, make_project
 from tests.engine.toy_project import CONFIG, write_project
 from tests.tiny_models import tiny_mask2former
 
@@ -128,11 +129,64 @@ def test_data_from_an_unfinished_stage_leave_the_networks_known(tmp_path):
     assert len(plan.networks) == 2
 
 
-def test_a_label_stage_says_what_it_labels(tmp_path):
-    stage = Stage('label', 'pseudo_label', {}, {'images': 'data/train'}, [('adapt', 'checkpoint')])
-    recipe = Recipe(tmp_path / 'recipe.py', tmp_path / 'w', [stage])
+def test_pending_labels_are_timed_on_labelled_images(tmp_path):
+    project = make_project(tmp_path / 'project')
+    labeled = {
+        'type': 'CocoDataset',
+        'data_root': str(project.root),
+        'ann_file': 'truth.json',
+        'data_prefix': {'img': 'images/'},
+        'metainfo': {'classes': CLASSES},
+        'pipeline': [
+            {'type': 'LoadImageFromFile'},
+            {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},
+            {'type': 'PackDetInputs'},
+        ],
+    }
+    pending = {**labeled, 'ann_file': '{label.annotations}'}
+    sources = {'labeled': labeled, 'unlabeled': pending}
+    recipe = distiller_recipe(tmp_path)
+    config = recipe.stages[0].config
+    config['model'] = {
+        'type': 'castkd.Distiller',
+        'student': tiny_mask2former().to_dict(),
+        'objectives': {'sup': {'type': 'castkd.Supervised'}},
+    }
+    config['train_dataloader'] = {
+        'batch_size': 3,
+        'num_workers': 0,
+        'collate_fn': {'type': 'pseudo_collate'},
+        'sampler': {'type': 'DefaultSampler'},
+        'batch_sampler': {
+            'type': 'castkd.RatioBatchSampler',
+            'counts': {'labeled': 1, 'unlabeled': 2},
+        },
+        'dataset': {
+            'type': 'castkd.SourceDataset',
+            'sources': sources,
+            'split': {'count': 2, 'seed': 0},
+        },
+    }
     (plan,) = plan_stages(recipe, recipe.stages)
-    assert 'labels data/train' in plan.notes
+    assert plan.notes[-1] == (
+        "its data come from stage 'label': timed on labelled images in their place"
+    )
+    assert plan.seconds_per_step > 0
+    assert plan.step == 'per step 1 labeled + 2 unlabeled'
+    assert plan.images == {}
+    assert sources['unlabeled'] == pending
+
+
+def test_a_label_stage_says_how_many_images_it_labels(tmp_path):
+    for name in ('a.png', 'b.jpg', 'c.txt'):
+        (tmp_path / name).touch()
+    options = [{'images': str(tmp_path)}, {'images': str(tmp_path / 'absent')}]
+    stages = [Stage('label', 'pseudo_label', {}, item) for item in options]
+    recipe = Recipe(tmp_path / 'recipe.py', tmp_path / 'w', stages)
+    found, absent = plan_stages(recipe, recipe.stages)
+    assert found.images == {'images': 2}
+    assert absent.images == {}
+    assert 'does not exist' in absent.notes[0]
 
 
 def test_the_tables_show_everything(tmp_path):
@@ -143,5 +197,12 @@ def test_the_tables_show_everything(tmp_path):
     for table in plan_tables('recipe.py', plans):
         console.print(table)
     text = console.export_text()
-    for word in ('recipe.py: stages', 'distill', 'Mask2Former', 'unsup x 2', '~ 2 min 0 s'):
+    for word in (
+        'recipe.py: stages',
+        'distill',
+        'Mask2Former',
+        'unsup x 2',
+        '~ 2 min 0 s',
+        'to do: ~ 2 min 0 s on this',
+    ):
         assert word in text

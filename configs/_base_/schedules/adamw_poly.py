@@ -1,6 +1,6 @@
 # AdamW with polynomial decay to the end of the run: the optimiser of CAST's student on Cityscapes
-# (batch 8, 90 000 iterations). On ADE20K the paper's code has lr 1e-4, weight_decay 0.05 and 160
-# 000 iterations.
+# (batch 8, 90 000 iterations). On ADE20K the paper's code has lr 1e-4, weight_decay 0.05 and
+# 160 000 iterations.
 
 # Norms and embeddings carry no scale that decay should shrink.
 embedding = dict(lr_mult=1.0, decay_mult=0.0)
