@@ -29,6 +29,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['castkd', 'castkd.*']),
+    package_data={'castkd.visualization': ['templates/*.html']},
     install_requires=requirements('torch'),
     # The mm packages stay in an extra: older mmengine/mmcv/mmdet distributions own the same import
     # directories, and castkd must not install one line over the other.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ def run_tool(action: Callable[[], Any]) -> int:
     Returns:
         0, or 2 after an error that castkd raised on purpose, which is printed as one line.
     """
+    # Remarks of libraries to their own developers would stand between people and what a tool says.
+    for text in ('.*faster.?coco.?eval', 'torch.meshgrid', r'.torch\.jit\.'):
+        warnings.filterwarnings('ignore', message=text)
     try:
         action()
     except CastkdError as error:

@@ -14,6 +14,7 @@ from torch import nn
 
 import castkd.registry  # noqa: F401 - makes the scope known
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
+from castkd.engine import recipe
 from castkd.errors import CastkdError, CheckpointError, ConfigError
 
 # What a config says about running a trained model; everything else is about training.
@@ -48,22 +49,8 @@ def read_config(
     Raises:
         ConfigError: When the file is missing or no config, or an option does not fit.
     """
-    if isinstance(config, Config):
-        read = copy.deepcopy(config)
-    else:
-        path = Path(config)
-        if not path.is_file():
-            raise ConfigError(f'config {str(path)!r} does not exist; check the path')
-        try:
-            read = Config.fromfile(path)
-        except Exception as error:
-            raise ConfigError(f'config {str(path)!r} cannot be read: {_one_line(error)}') from error
-    try:
-        read.merge_from_dict(dict(cfg_options or {}))
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
-        raise ConfigError(
-            f'cfg-options {dict(cfg_options)} do not fit the config: {_one_line(error)}'
-        ) from error
+    read = copy.deepcopy(config) if isinstance(config, Config) else recipe.read_config(config)
+    recipe.merge_options(read, cfg_options or {}, 'cfg-options')
     if 'model' not in read:
         raise ConfigError(
             f"config {read.filename!r} has no 'model'; give the config of a model or a stage, not a recipe"

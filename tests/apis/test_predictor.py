@@ -133,7 +133,7 @@ def test_config_without_test_data(project, tmp_path):
 def test_missing_config_bad_option_and_bad_device(project, tmp_path):
     with pytest.raises(ConfigError, match=r"none\.py' does not exist"):
         load_predictor(tmp_path / 'none.py', project.checkpoint)
-    with pytest.raises(ConfigError, match='do not fit the config'):
+    with pytest.raises(ConfigError, match='does not fit the config'):
         load_predictor(project.config, project.checkpoint, cfg_options={'model.type.a': 1})
     with pytest.raises(ConfigError, match="device 'no' cannot be used"):
         load_predictor(project.config, project.checkpoint, device='no')

@@ -67,9 +67,7 @@ def test_order_of_queries_does_not_matter(head):
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     masks = perfect()[1]
     expected = set_loss(head, cls_scores, masks, sample_of([0, 1, 2]))
-    permuted = set_loss(
-        head, [cls_scores[0][:, order]], [masks[0][:, order]], sample_of([0, 1, 2])
-    )
+    permuted = set_loss(head, [cls_scores[0][:, order]], [masks[0][:, order]], sample_of([0, 1, 2]))
     torch.testing.assert_close(permuted['loss_cls'], expected['loss_cls'])
 
 

@@ -73,9 +73,11 @@ def test_rates_and_decay_follow_the_paper(schedule):
 
 
 def test_rate_decays_with_power_nine_tenths(schedule):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=schedule.base_lr)
+    rate = schedule.optim_wrapper.optimizer.lr
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=rate)
     (config,) = schedule.param_scheduler
-    assert config.end == schedule.max_iters + 1 == 90_001
+    assert 'end' not in config
+    assert schedule.train_cfg.max_iters == 90_000
     decay = PARAM_SCHEDULERS.build({**config, 'end': 101}, default_args={'optimizer': optimizer})
     assert isinstance(decay, PolyLR)
     for _ in range(50):
