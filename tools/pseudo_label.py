@@ -54,6 +54,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default='score',
         help='who owns a pixel of several masks: higher score, smaller area, everyone (%(default)s)',
     )
+    add(
+        '--min-kept',
+        type=float,
+        default=0.0,
+        help='masks that lose more than the rest of their pixels to others are dropped (%(default)s)',
+    )
     add('--batch-size', type=int, default=8, help='images per forward pass (%(default)s)')
     add(
         '--reference',

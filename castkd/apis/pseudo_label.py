@@ -45,6 +45,7 @@ def generate_pseudo_labels(
     max_per_image: int = 100,
     min_area: int = 1,
     overlap: str = 'score',
+    min_kept: float = 0.0,
     batch_size: int = 8,
     reference: str | Path | None = None,
     resume: bool = True,
@@ -71,6 +72,8 @@ def generate_pseudo_labels(
         min_area: Instances with fewer pixels, after overlaps are settled, are dropped.
         overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area``, or everyone
             (``keep``).
+        min_kept: Instances that keep a smaller share of their own pixels, once overlaps are settled, are dropped, in
+            [0, 1].
         batch_size: Images per forward pass.
         reference: COCO annotation file to compare with, for looking only; the labels do not depend on it.
         resume: Whether a killed run is continued; False starts anew.
@@ -85,7 +88,9 @@ def generate_pseudo_labels(
         CheckpointError: When the checkpoint is missing, damaged, unsafe or of another model.
         DataError: When an image cannot be read, no image is left, or a killed run had other options.
     """
-    options = FilterOptions(score_thr, mask_score_thr, max_per_image, min_area, overlap)
+    options = FilterOptions(
+        score_thr, mask_score_thr, max_per_image, min_area, overlap, min_kept
+    )
     check_number('generate_pseudo_labels', 'batch_size', batch_size, low=1, integer=True)
     folder, found = find_images(images)
     names = leave_out(found, exclude)

@@ -31,6 +31,9 @@ class FilterOptions:
         min_area: Instances with fewer pixels, after overlaps are settled, are dropped; at least 1.
         overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area`` (thin objects in
             front of large ones), or everyone (``keep``).
+        min_kept: Instances that keep a smaller share of their own pixels than this, once overlaps are settled, are
+            dropped, in [0, 1]. 0 keeps the slivers that a second mask of the same object leaves, as the CAST authors'
+            code does; they are most of the false small labels. Ours.
     """
 
     score_thr: float = 0.3
@@ -38,6 +41,7 @@ class FilterOptions:
     max_per_image: int = 100
     min_area: int = 1
     overlap: str = 'score'
+    min_kept: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -46,6 +50,7 @@ class FilterOptions:
         check_number('pseudo-labels', 'max_per_image', self.max_per_image, low=1, integer=True)
         check_number('pseudo-labels', 'min_area', self.min_area, low=1, integer=True)
         check_choice('pseudo-labels', 'overlap', self.overlap, OVERLAPS)
+        check_number('pseudo-labels', 'min_kept', self.min_kept, low=0, high=1)
 
 
 def filter_instances(
@@ -64,9 +69,11 @@ def filter_instances(
         they lost to others.
     """
     kept = select_instances(scores, mask_scores, options)
-    masks = resolve_overlaps(masks[kept], options.overlap)
-    large = masks.flatten(1).sum(1) >= options.min_area
-    return kept[large], masks[large]
+    claimed = masks[kept]
+    settled = resolve_overlaps(claimed, options.overlap)
+    areas = settled.flatten(1).sum(1)
+    large = (areas >= options.min_area) & (areas >= options.min_kept * claimed.flatten(1).sum(1))
+    return kept[large], settled[large]
 
 
 def select_instances(scores: Tensor, mask_scores: Tensor, options: FilterOptions) -> Tensor:

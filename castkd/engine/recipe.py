@@ -34,6 +34,7 @@ PSEUDO_LABEL_OPTIONS = (
     'max_per_image',
     'min_area',
     'overlap',
+    'min_kept',
     'batch_size',
     'reference',
     'device',

@@ -88,6 +88,16 @@ def test_empty_masks_are_dropped_even_when_overlaps_stay():
     assert indices.tolist() == [1]
 
 
+def test_slivers_of_a_second_mask_are_dropped_on_demand():
+    masks = row_masks('111100', '011110', '000011')
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    indices, settled = filter_instances(scores, scores, masks, FilterOptions())
+    assert indices.tolist() == [0, 1, 2]
+    assert settled[1].sum() == 1
+    options = FilterOptions(min_kept=0.5)
+    assert filter_instances(scores, scores, masks, options)[0].tolist() == [0, 2]
+
+
 def test_min_area_counts_after_overlaps():
     scores = torch.tensor([0.9, 0.8])
     indices, _ = filter_instances(

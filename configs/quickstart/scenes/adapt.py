@@ -7,4 +7,4 @@ model = dict(
     objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
 )
 train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=4, unlabeled=0)))
-train_cfg = dict(max_iters=400)
+train_cfg = dict(max_iters=300)

@@ -7,7 +7,7 @@ _base_ = [
 from castkd.architectures import mask2former
 
 sizes = dict(num_classes=8, depth=18, encoder_layers=1, num_queries=20, num_points=512)
-teacher = mask2former(base_channels=32, channels=96, decoder_layers=3, ffn_channels=384, **sizes)
+teacher = mask2former(base_channels=32, channels=64, decoder_layers=3, ffn_channels=256, **sizes)
 student = mask2former(base_channels=16, channels=64, decoder_layers=2, ffn_channels=256, **sizes)
 feature = 'backbone[2]'
 teacher_projector = dict(type='castkd.ProjectionHead', in_channels=128)

@@ -21,4 +21,4 @@ train_dataloader = dict(
         )
     )
 )
-train_cfg = dict(max_iters=400)
+train_cfg = dict(max_iters=240)

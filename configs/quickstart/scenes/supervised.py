@@ -3,4 +3,4 @@ _base_ = ['./base.py', '../../_base_/methods/supervised.py']
 
 model = dict(student=_base_.student, classes=_base_.classes)
 train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=4, unlabeled=0)))
-train_cfg = dict(max_iters=400)
+train_cfg = dict(max_iters=300)
