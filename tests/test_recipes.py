@@ -135,6 +135,8 @@ def test_cast_runs_all_stages(finished):
     for label in ('labels only', 'distilled', 'fine-tuned'):
         assert label in output
     assert (work_dir / 'report.html').stat().st_size > 10_000
+    assert (work_dir / 'pictures.png').stat().st_size > 1_000
+    assert (work_dir / 'finetune' / 'pictures' / 'iter_4.png').exists()
     for key in state_of(work_dir, 'distill'):
         assert key.startswith(('student.', 'objectives.cast.projector.', 'step')), key
     # T20: the last stage has no projector that weight decay could change.

@@ -88,9 +88,7 @@ def generate_pseudo_labels(
         CheckpointError: When the checkpoint is missing, damaged, unsafe or of another model.
         DataError: When an image cannot be read, no image is left, or a killed run had other options.
     """
-    options = FilterOptions(
-        score_thr, mask_score_thr, max_per_image, min_area, overlap, min_kept
-    )
+    options = FilterOptions(score_thr, mask_score_thr, max_per_image, min_area, overlap, min_kept)
     check_number('generate_pseudo_labels', 'batch_size', batch_size, low=1, integer=True)
     folder, found = find_images(images)
     names = leave_out(found, exclude)

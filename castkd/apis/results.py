@@ -22,6 +22,7 @@ from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.recipe import TRAIN, Recipe
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import CastkdError, ConfigError, near_names
+from castkd.files import write_file
 from castkd.visualization.contact_sheet import Content, contact_sheet, encode_png
 from castkd.visualization.report import (
     ReportRow,
@@ -31,7 +32,7 @@ from castkd.visualization.report import (
     result_table,
 )
 
-RESULTS, REPORT = 'results.json', 'report.html'
+RESULTS, REPORT, PICTURES = 'results.json', 'report.html', 'pictures.png'
 _PICTURE_OPTIONS = {'num': 6, 'score_thr': 0.3, 'stages': None}
 _MAX_PICTURE_COLUMNS = 5
 
@@ -57,7 +58,9 @@ def check_report(recipe: Recipe) -> None:
 
 
 def write_results(recipe: Recipe, manifest: Manifest, *, anew: bool = True) -> dict[str, Any]:
-    """Print the table of the finished stages; when all are, write ``results.json`` and ``report.html``.
+    """Print the table of the finished stages; when all are, write what remains of the recipe.
+
+    That is ``results.json``, ``report.html`` and ``pictures.png`` in the work directory.
 
     Args:
         recipe: The recipe.
@@ -156,6 +159,8 @@ def _page(recipe: Recipe, manifest: Manifest, rows: Sequence[ReportRow]) -> str:
     except CastkdError as error:
         # The numbers are worth a page without pictures.
         picture, note = None, f'no pictures: {error}'
+    if picture is not None:
+        write_file(recipe.work_dir / PICTURES, picture)
     plain = {key: v for key, v in recipe.variables.items() if isinstance(v, (int, float, str))}
     facts: dict[str, Any] = {'recipe': recipe.path, **plain}
     for record in manifest.stages.values():

@@ -143,7 +143,12 @@ class RatioBatchSampler(Sampler[list[Draw]]):
 
     def state_dict(self) -> dict:
         """Return what the streams depend on, beside the position, which is the training step."""
-        return {'seed': self.seed, 'counts': dict(self.counts), 'sizes': dict(self._sizes)}
+        return {
+            'seed': self.seed,
+            'counts': dict(self.counts),
+            'sizes': dict(self._sizes),
+            'processes': {'processes': self.world_size},
+        }
 
     def load_state_dict(self, state: Mapping) -> None:
         """Go on with the streams of another run.
@@ -154,11 +159,12 @@ class RatioBatchSampler(Sampler[list[Draw]]):
         Raises:
             CheckpointError: When that run had other sources or counts, so its streams cannot go on.
         """
-        for key, now in (('counts', self.counts), ('sizes', self._sizes)):
-            if dict(state[key]) != now:
+        present = self.state_dict()
+        for key in ('counts', 'sizes', 'processes'):
+            if dict(state[key]) != present[key]:
                 raise CheckpointError(
                     f'the checkpoint was trained with {key} {dict(state[key])} of the data sources, now they are '
-                    f'{now}; resume with the same data and batch, or start anew with load_from'
+                    f'{present[key]}; resume with the same data, batch and processes, or start anew with load_from'
                 )
         self.seed = state['seed']
         self._permutations.clear()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import is_distributed
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -171,6 +172,10 @@ class Distiller(BaseModel):
         losses.update({name: _tensor(value, self.step) for name, value in step.statistics.items()})
         return losses
 
+    def set_step(self, step: int) -> None:
+        """Set the number of finished steps, which schedules and moving averages follow."""
+        self.step.fill_(step)
+
     def _run(self, request: Pass, step: Step) -> PassResult:
         if request.view not in step.inputs:
             hint = near_names(request.view, step.inputs)
@@ -223,6 +228,8 @@ class Distiller(BaseModel):
             TrainingError: Naming the losses that are not finite; the weights are those before the step.
         """
         total, log = super().parse_losses(losses)
+        if is_distributed():
+            total = total + self._idle_parameters(int(self.step) - 1)
         if not torch.is_tensor(total):
             raise TrainingError(
                 f'no objective gave a loss at step {int(self.step) - 1}; objectives: {list(self.objectives)}'
@@ -236,6 +243,16 @@ class Distiller(BaseModel):
                 'checkpoint is good. Look at the learning rate, the labels of this batch, and mixed precision'
             )
         return total, log
+
+    def _idle_parameters(self, step: int) -> Tensor | float:
+        """Return zero that depends on the modules of objectives at weight zero, for DDP waits for each gradient."""
+        idle = [
+            parameter.sum()
+            for objective in self.objectives.values()
+            if not objective.weight(step)
+            for parameter in objective.parameters()
+        ]
+        return 0.0 * sum(idle)
 
     # ---- teachers follow the module without being part of it ------------------------------------------------------
 

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import torch
 from mmengine.dist import get_rank
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
@@ -52,6 +53,13 @@ class ResumableIterLoop(IterBasedTrainLoop):
             self.batch_sampler.load_state_dict(saved)
         hub.update_info(SAMPLER_KEY, self.batch_sampler.state_dict())
         self.runner.logger.info(self.batch_sampler.describe())
+        self.batch_sampler.set_start(self._iter)
+        model = (
+            self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        )
+        if hasattr(model, 'set_step'):
+            # Weights may come from another run's checkpoint (load_from); its step is not this run's.
+            model.set_step(self._iter)
         return super().run()
 
     def run_iter(self, data_batch: dict) -> None:

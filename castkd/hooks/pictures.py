@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 class Pictures(Hook):
     """Draw the views of a step with the instances that belong to them, scores beside them.
 
-    Acts every ``interval`` training steps. Reads the views, labels and pseudo-labels of that step; changes nothing;
-    writes ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per view. A view that a
-    teacher labelled shows what was accepted there; the view that learns from it shows the same instances carried over;
-    any other view shows its own labels, also those that a file of pseudo-labels gave. Stores nothing in a checkpoint.
+    Acts every ``interval`` training steps and at the last one. Reads the views, labels and pseudo-labels of that step;
+    changes nothing; writes ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per
+    view. A view that a teacher labelled shows what was accepted there; the view that learns from it shows the same
+    instances carried over; any other view shows its own labels, also those that a file of pseudo-labels gave. Stores
+    nothing in a checkpoint.
 
     Args:
         interval: Steps between pictures, at least 1.
@@ -50,7 +51,8 @@ class Pictures(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Write the picture, when it is its turn."""
-        if not self.every_n_train_iters(runner, self.interval):
+        due = self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+        if not due:
             return
         distiller = distiller_of(runner)
         columns = [self._column(runner, *column) for column in _views(distiller)]

@@ -90,7 +90,12 @@ class EMATeacher(Teacher):
         decay = 0.0 if copies else self.decay
         source = student.state_dict()
         parameters = {name for name, _ in student.named_parameters()}
+        done = set()
         for name, value in self.model.state_dict().items():
+            # A module that stands in two places has two names and one tensor.
+            if value.data_ptr() in done:
+                continue
+            done.add(value.data_ptr())
             averages = name in parameters or self.buffers == 'average'
             if decay and averages and value.is_floating_point():
                 value.lerp_(source[name].to(value.dtype), 1.0 - decay)

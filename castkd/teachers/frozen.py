@@ -66,10 +66,21 @@ class FrozenTeacher(Teacher):
             allow_missing=self.allow_missing,
             allow_unexpected=self.allow_unexpected,
         )
-        classes = (content.get('meta') or {}).get('dataset_meta', {}).get('classes')
+        meta = (content.get('meta') or {}).get('dataset_meta') or {}
+        # Older mm checkpoints write CLASSES.
+        classes = {key.lower(): value for key, value in meta.items()}.get('classes')
         if self.classes is None and classes:
             self.classes = tuple(classes)
         self.freeze()
+
+    def match_classes(self, student_classes: tuple[str, ...]) -> None:
+        """Compare with the student's classes, see :class:`~castkd.teachers.base.Teacher`."""
+        if self.classes is None:
+            raise ConfigError(
+                f'teacher {self.name!r}: {str(self.checkpoint)!r} does not say which classes it '
+                'predicts; set classes=(...)'
+            )
+        super().match_classes(student_classes)
 
     def provenance(self) -> dict:
         """Return file and SHA-256."""

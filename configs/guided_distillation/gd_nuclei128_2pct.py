@@ -27,3 +27,5 @@ report = dict(
     ],
     pictures=dict(num=6),
 )
+# They are in the recipe now; as variables they would take options that change nothing.
+del randomness

@@ -10,7 +10,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.builders import make_batch
-from tests.distiller.test_distiller import CAST, OBJECTIVES, VIEWS, build, total
+from tests.distiller.test_distiller import CAST, OBJECTIVES, VIEWS, build
 
 GUIDED = dict(
     objectives=dict(
@@ -27,6 +27,12 @@ METHODS = {
             sup=dict(type='castkd.Supervised'),
             cast={**CAST, 'views': [('sup', 'sup_strong')]},
         )
+    ),
+    'cast, contrast from the second step on': dict(
+        objectives={
+            **OBJECTIVES,
+            'cast': {**CAST, 'weight': dict(type='Window', value=0.1, begin=1)},
+        }
     ),
     'guided distillation': GUIDED,
 }
@@ -47,7 +53,7 @@ def train(rank, options, folder):
             # One process without any pseudo-label must not leave the other waiting.
             for sample in samples['unsup_teacher']:
                 sample.gt_instances = sample.gt_instances[:0]
-        loss = total(model(inputs, samples, mode='loss'))
+        loss, _ = distiller.parse_losses(model(inputs, samples, mode='loss'))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -228,6 +228,22 @@ class TestState:
         assert not any(module.training for module in distiller.teachers['big'].model.modules())
         assert set(distiller.provenance()['big']) == {'file', 'sha256'}
 
+    def test_teacher_of_another_architecture(self, tmp_path):
+        larger = tiny_mask2former(base_channels=16, channels=32, num_queries=9)
+        network = build_model(larger)
+        torch.save({'state_dict': network.state_dict(), 'meta': {}}, tmp_path / 'large.pth')
+        teacher = dict(
+            type='castkd.FrozenTeacher', model=larger, checkpoint=str(tmp_path / 'large.pth')
+        )
+        distiller = build(
+            dict(unsup=dict(type='castkd.PseudoLabel', teacher='big')),
+            teachers=dict(big=teacher),
+            pseudo_labeler=dict(type='castkd.InstancePseudoLabeler', score_thr=0.0),
+        )
+        losses = distiller(*make_batch(VIEWS), mode='loss')
+        assert losses['pseudo.candidates'] == 2 * 2 * 9
+        assert total(losses) > 0
+
     def test_frozen_teacher_is_unchanged_after_ten_steps(self, teacher_file):
         distiller = build(
             dict(unsup=dict(type='castkd.PseudoLabel', teacher='big')),

@@ -203,6 +203,16 @@ def test_new_start_from_a_checkpoint_begins_at_the_first_batch(train, tmp_path):
     assert again == loaded
 
 
+def test_weights_of_another_run_do_not_bring_its_step(train, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(LoopModel, 'set_step', lambda _, step: steps.append(step), raising=False)
+    train(5, 'first')
+    checkpoint = str(tmp_path / 'first' / 'iter_5.pth')
+    train(1, 'second', load_from=checkpoint)
+    train(6, 'first', resume=True)
+    assert steps == [0, 0, 5]
+
+
 def test_ratio_is_logged(train, monkeypatch):
     lines = []
     monkeypatch.setattr(logging.Logger, 'info', lambda _, text, *rest: lines.append(str(text)))

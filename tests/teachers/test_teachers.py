@@ -123,6 +123,20 @@ def test_classes_must_match_or_be_mapped(student, checkpoint):
     assert teacher.map_labels(torch.tensor([0, 1, 0])).tolist() == [1, -1, 1]
 
 
+def test_unknown_classes_are_refused_and_old_spelling_is_read(student, tmp_path):
+    torch.save({'state_dict': student.state_dict()}, tmp_path / 'bare.pth')
+    teacher = FrozenTeacher(tiny_mask2former(), str(tmp_path / 'bare.pth'))
+    teacher.load()
+    with pytest.raises(ConfigError, match='does not say which classes'):
+        teacher.connect(student, ('car', 'bus'))
+    meta = {'dataset_meta': {'CLASSES': ('bus', 'car')}}
+    torch.save({'state_dict': student.state_dict(), 'meta': meta}, tmp_path / 'old.pth')
+    teacher = FrozenTeacher(tiny_mask2former(), str(tmp_path / 'old.pth'))
+    teacher.load()
+    with pytest.raises(ConfigError, match='declare class_mapping'):
+        teacher.connect(student, ('car', 'bus'))
+
+
 def test_mapped_predictions_leave_out_unwanted_classes(student, checkpoint):
     teacher = FrozenTeacher(
         tiny_mask2former(), str(checkpoint), class_mapping={'car': 'b', 'bus': None}
@@ -205,6 +219,16 @@ class TestEMA:
         teacher.before_step(Batch(1), 1)
         assert teacher.model.norm.running_mean[0] == 1.0
         torch.testing.assert_close(teacher.model.weight, torch.full((2,), 0.1))
+
+    def test_shared_weights_move_once(self):
+        student = Batch(0)
+        student.twin = student.norm
+        teacher = EMATeacher(0.9, student=student)
+        teacher.before_step(student, 0)
+        moved = Batch(1)
+        moved.twin = moved.norm
+        teacher.before_step(moved, 1)
+        torch.testing.assert_close(teacher.model.norm.running_mean, torch.full((2,), 0.1))
 
     def test_own_start_needs_a_file(self):
         with pytest.raises(ConfigError, match='name its checkpoint'):

@@ -48,9 +48,7 @@ train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler'),
-    batch_sampler=dict(
-        type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6), seed=0
-    ),
+    batch_sampler=dict(type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)),
     dataset=dict(type='castkd.SourceDataset', split=dict(fraction=0.1, seed=0)),
 )
 val_dataloader = dict(

@@ -1,7 +1,6 @@
 # CAST stage 1c: the teacher again from its first weights, on labels and the pseudo-labels of stage 1a.
 _base_ = ['./base.py', '../../_base_/methods/cast.py']
 
-pseudo_labels = 'work_dirs/cast_scenes/label_adapted/annotations.json'
 model = dict(
     student=_base_.teacher,
     classes=_base_.classes,
@@ -13,7 +12,7 @@ train_dataloader = dict(
             unlabeled=dict(
                 _delete_=True,
                 type='mmdet.CocoDataset',
-                ann_file=pseudo_labels,
+                ann_file='work_dirs/cast_scenes/label_adapted/annotations.json',
                 data_prefix=dict(img=_base_.data_root + 'leftImg8bit/train/'),
                 metainfo=_base_.metainfo,
                 pipeline=_base_.pseudo_pipeline,
