@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -124,6 +126,13 @@ def generate_pseudo_labels(
     AtomicLocalBackend().put_text(json.dumps(content), out)
     journal.remove()
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
+    if summary['num_instances'] == 0:
+        print_log(
+            f'{out}: not one of {summary["num_images"]} images got a pseudo-label; look at '
+            f'score_thr={score_thr} and at the AP of the model that labelled',
+            'current',
+            logging.WARNING,
+        )
     if truth:
         summary['quality'] = truth.quality(labelled)
     return summary

@@ -125,9 +125,16 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
         resume=job.resume,
         **options,
     )
+    quality = _numbers(summary.get('quality') or {})
+    rates = [f'{name} {quality[name]:.3f}' for name in ('precision', 'recall') if name in quality]
+    without = summary['num_images_without_instances']
+    print(
+        f'{summary["num_instances"]} pseudo-labels on {summary["num_images"]} images ({without} without any)'
+        + (f'; against the reference: {", ".join(rates)}' if rates else '')
+    )
     return StageResult(
         outputs={'annotations': job.folder / _ANNOTATIONS},
-        metrics=_numbers(summary.get('quality') or {}),
+        metrics=quality,
         images={'images': int(summary['num_images'])},
     )
 

@@ -84,12 +84,18 @@ def test_filtering(project, tmp_path, predicted):
     assert scores == pytest.approx([0.9, 0.7, 0.5, 0.6])
 
 
-def test_scores_stand_in_for_mask_scores(project, tmp_path, predicted):
+def test_scores_stand_in_for_mask_scores(project, tmp_path, predicted, monkeypatch):
     predicted([(0, 4)], [0.9], [0])
     label(project, tmp_path / 'labels.json')
     record = read_pseudo_labels(tmp_path / 'labels.json').images[0]['annotations'][0]
     assert record['mask_score'] == record['score']
+    lines = []
+    monkeypatch.setattr(
+        sys.modules['castkd.apis.pseudo_label'], 'print_log', lambda line, *_: lines.append(line)
+    )
     label(project, tmp_path / 'labels.json', mask_score_thr=0.95)
+    assert len(lines) == 1
+    assert 'not one of 5 images got a pseudo-label' in lines[0]
     assert read_pseudo_labels(tmp_path / 'labels.json').info['num_instances'] == 0
 
 
