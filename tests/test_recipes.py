@@ -75,6 +75,10 @@ def options(method, iterations=4):
             found.append(f'{stage}.model.student.{key}={text}')
         if stage in ('adapt', 'self_train', 'distill'):
             found.append(f'{stage}.model.objectives.cast.projector.in_channels=16')
+    found += [
+        'supervised.train_cfg.val_interval=2',
+        'supervised.default_hooks.checkpoint.save_best=coco/segm_mAP',
+    ]
     if method == 'guided_distillation':
         found.append('guided.model.teachers.ema.burn_in=2')
     else:
@@ -141,6 +145,19 @@ def test_cast_runs_all_stages(finished):
         assert key.startswith(('student.', 'objectives.cast.projector.', 'step')), key
     # T20: the last stage has no projector that weight decay could change.
     assert all(key.startswith(('student.', 'step')) for key in state_of(work_dir, 'finetune'))
+
+
+@pytest.mark.slow
+def test_every_validation_has_the_same_names(finished):
+    """L7: the best checkpoint is found by a name that every validation gives, and it is the student's."""
+    work_dir, _ = finished
+    scalars = next((work_dir / 'supervised').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    validations = [set(line) for line in lines if 'coco/segm_mAP' in line]
+    assert len(validations) == 2
+    assert validations[0] == validations[1]
+    assert not any('teacher' in name for name in validations[0])
+    assert list((work_dir / 'supervised').glob('best_coco_segm_mAP_iter_*.pth'))
 
 
 @pytest.mark.slow
