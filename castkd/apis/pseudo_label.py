@@ -126,16 +126,21 @@ def generate_pseudo_labels(
     AtomicLocalBackend().put_text(json.dumps(content), out)
     journal.remove()
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
+    _warn_of_nothing(summary, score_thr)
+    if truth:
+        summary['quality'] = truth.quality(labelled)
+    return summary
+
+
+def _warn_of_nothing(summary: Mapping[str, Any], score_thr: float) -> None:
+    """Say it, and where to look, when no image got a pseudo-label."""
     if summary['num_instances'] == 0:
         print_log(
-            f'{out}: not one of {summary["num_images"]} images got a pseudo-label; look at '
+            f'{summary["out"]}: not one of {summary["num_images"]} images got a pseudo-label; look at '
             f'score_thr={score_thr} and at the AP of the model that labelled',
             'current',
             logging.WARNING,
         )
-    if truth:
-        summary['quality'] = truth.quality(labelled)
-    return summary
 
 
 def find_images(images: str | Path | Sequence[str | Path]) -> tuple[Path, list[str]]:
