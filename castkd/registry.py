@@ -30,7 +30,6 @@ MODELS = _child(
     'model',
     MMENGINE_MODELS,
     'losses',
-    'connectors',
     'heads',
     'teachers',
     'objectives',
