@@ -3,6 +3,7 @@
 # only to count how good the pseudo-labels are; None without) and score_thr.
 seed = 0
 fraction = 0.1
+min_kept = 0.0  # of a pseudo-label's pixels after overlaps; 0 is the paper's code
 
 randomness = {
     'randomness.seed': '{seed}',
@@ -14,6 +15,7 @@ pool = dict(
     images='{images}',
     exclude='{adapt.split}',
     score_thr='{score_thr}',
+    min_kept='{min_kept}',
     reference='{reference}',
 )
 
