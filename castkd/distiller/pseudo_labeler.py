@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from castkd.checks import check_number
-from castkd.datasets.transforms.geometry import relative_homography, warp_masks
+from castkd.datasets.transforms.geometry import relative_homography, warp_boxes, warp_masks
 from castkd.registry import MODELS
 from castkd.structures import Pass, PassResult, PseudoTargets
 from castkd.teachers import Teacher
@@ -36,7 +36,8 @@ class PseudoLabeler(ABC):
     """Base of the pseudo-labellers: filter in the teacher's view, carry to the student's.
 
     Args:
-        min_area: Smallest mask area in the student's view, in pixels; smaller ones are dropped.
+        min_area: Smallest area in the student's view, in pixels, of a mask (of a box where the teacher
+            gives none); smaller ones are dropped.
     """
 
     def __init__(self, min_area: float = 1.0) -> None:
@@ -51,8 +52,8 @@ class PseudoLabeler(ABC):
     def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
         """Return per image all instances that may become labels, best score first.
 
-        Each has ``labels`` (n,), ``scores`` (n,), ``masks`` (n, H, W) bool in the teacher view's input pixels, and
-        ``accepted`` (n,) bool.
+        Each has ``labels`` (n,), ``scores`` (n,), ``accepted`` (n,) bool and, in the teacher view's input pixels,
+        ``masks`` (n, H, W) bool or ``bboxes`` (n, 4).
         """
 
     def __call__(
@@ -96,34 +97,49 @@ def carry_instances(
     """Carry instances from one view of an image to another by the recorded homographies.
 
     Args:
-        instances: With ``labels`` (n,), ``scores`` (n,), ``masks`` (n, H, W) bool in the source view's input pixels.
+        instances: With ``labels`` (n,), ``scores`` (n,) and, in the source view's input pixels, ``masks``
+            (n, H, W) bool, or ``bboxes`` (n, 4) where the detector has no masks.
         source: Data sample of the view they were found in.
         target: Data sample of the view they are wanted in.
-        min_area: Masks of fewer pixels in the target view are dropped.
+        min_area: What has fewer pixels in the target view is dropped.
 
     Returns:
-        Instances with ``labels``, ``scores``, ``bboxes`` (m, 4) and ``masks`` (BitmapMasks of the target view's padded
-        size), as mmdet heads expect their targets.
+        Instances with ``labels``, ``scores``, ``bboxes`` (m, 4) and, if there were masks, ``masks`` (BitmapMasks of
+        the target view's padded size), as mmdet heads expect their targets.
     """
-    shape = target.metainfo.get('batch_input_shape', target.metainfo['img_shape'])[:2]
     matrix = relative_homography(source, target)
+    carry = _carry_masks if 'masks' in instances else _carry_boxes
+    keep, shapes = carry(instances, matrix, target, max(min_area, 1.0))
+    return InstanceData(labels=instances.labels[keep], scores=instances.scores[keep], **shapes)
+
+
+def _carry_masks(
+    instances: InstanceData, matrix: Tensor, target: object, min_area: float
+) -> tuple[Tensor, dict]:
+    """Return which masks (n,) are left in the target view, and those with their boxes."""
+    shape = target.metainfo.get('batch_input_shape', target.metainfo['img_shape'])[:2]
     masks = warp_masks(instances.masks, matrix, shape)
     height, width = target.metainfo['img_shape'][:2]
     masks[:, height:] = False
     masks[:, :, width:] = False
-    keep = masks.flatten(1).sum(1) >= max(min_area, 1.0)
+    keep = masks.flatten(1).sum(1) >= min_area
     masks = masks[keep]
-    carried = InstanceData()
-    carried.labels = instances.labels[keep]
-    carried.scores = instances.scores[keep]
-    carried.bboxes = mask2bbox(masks).to(instances.scores.dtype)
-    carried.masks = BitmapMasks(masks.cpu().numpy().astype(np.uint8), *shape)
-    return carried
+    bitmaps = BitmapMasks(masks.cpu().numpy().astype(np.uint8), *shape)
+    return keep, {'bboxes': mask2bbox(masks).to(instances.scores.dtype), 'masks': bitmaps}
+
+
+def _carry_boxes(
+    instances: InstanceData, matrix: Tensor, target: object, min_area: float
+) -> tuple[Tensor, dict]:
+    """Return which boxes (n,) are left in the target view, and those."""
+    boxes = warp_boxes(instances.bboxes, matrix, target.metainfo['img_shape'][:2])
+    keep = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) >= min_area
+    return keep, {'bboxes': boxes[keep]}
 
 
 @MODELS.register_module()
 class InstancePseudoLabeler(PseudoLabeler):
-    """Pseudo-labels from post-processed predictions with masks.
+    """Pseudo-labels from post-processed predictions: masks, or boxes of a detector without masks.
 
     Args:
         score_thr: Instances need a score above it, in [0, 1].

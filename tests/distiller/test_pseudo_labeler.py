@@ -117,3 +117,19 @@ def test_crop_drops_what_is_outside_and_padding_stays_empty():
     assert carried.masks.masks.shape == (1, 24, 24)
     assert carried.masks.masks[0, 12:].sum() == 0
     assert carried.masks.masks[0, 2:12, 2:12].all()
+
+
+def test_boxes_of_a_detector_without_masks_are_carried_and_clipped():
+    shift = np.array([[1, 0, -10], [0, 1, -10], [0, 0, 1]], dtype=np.float32)
+    source = make_sample(np.zeros((0, 32, 32)), [])
+    target = make_sample(np.zeros((0, 24, 24)), [], shape=(12, 12), matrix=shift)
+    instances = InstanceData(
+        labels=torch.tensor([0, 1, 1]),
+        scores=torch.tensor([0.5, 0.6, 0.7]),
+        bboxes=torch.tensor([[3.0, 2, 7, 6], [12, 12, 26, 18], [10, 10, 11, 10.5]]),
+    )
+    carried = carry_instances(instances, source, target)
+    assert carried.bboxes.tolist() == [[2.0, 2.0, 12.0, 8.0]]
+    assert carried.labels.tolist() == [1]
+    assert carried.scores.tolist() == pytest.approx([0.6])
+    assert 'masks' not in carried
