@@ -6,6 +6,7 @@ They are pure functions of the step, so a resumed run goes on where it was.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 
@@ -13,12 +14,12 @@ from castkd.checks import check_number
 from castkd.errors import ConfigError, near_names
 
 
-class Schedule:
+class Schedule(ABC):
     """A number per training step; subclasses are immutable and hold no state."""
 
+    @abstractmethod
     def __call__(self, step: int) -> float:
         """Return the value at ``step``, counted from 0."""
-        raise NotImplementedError
 
     def _check_finite(self, *names: str) -> None:
         for name in names:

@@ -1,7 +1,7 @@
 import pytest
 
 from castkd.errors import ConfigError
-from castkd.schedules import Constant, Linear, Window, build_schedule
+from castkd.schedules import Constant, Linear, Schedule, Window, build_schedule
 
 LINEAR = {'type': 'Linear', 'start': 0.3, 'end': 0.07, 'steps': 90000}
 
@@ -74,3 +74,11 @@ def test_schedule_passes_through_and_config_is_kept():
 def test_bad_values_are_named(value, text):
     with pytest.raises(ConfigError, match=text):
         build_schedule(value, 'objective weight')
+
+
+def test_a_schedule_without_a_value_cannot_be_made():
+    class Nothing(Schedule):
+        pass
+
+    with pytest.raises(TypeError, match='abstract'):
+        Nothing()
