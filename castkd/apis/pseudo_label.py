@@ -21,13 +21,8 @@ from castkd.apis.predictor import Predictor, load_predictor
 from castkd.apis.student import prediction_dataset
 from castkd.checkpoints import sha256
 from castkd.checks import check_file, check_number
-from castkd.datasets.pseudo_store import (
-    FORMAT_VERSION,
-    FilterOptions,
-    coco_content,
-    filter_instances,
-    instance_records,
-)
+from castkd.datasets.pseudo_filter import FilterOptions, filter_instances
+from castkd.datasets.pseudo_store import FORMAT_VERSION, coco_content, instance_records
 from castkd.datasets.splits import IMAGE_SUFFIXES, list_images, read_split, refuse_repeated
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError

@@ -1,4 +1,4 @@
-"""Pseudo-labels: what is kept of a teacher's instances, and the COCO file they are stored in."""
+"""The COCO file that pseudo-labels are stored in."""
 
 from __future__ import annotations
 
@@ -13,97 +13,10 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from castkd.checks import check_choice, check_file, check_number
+from castkd.checks import check_file
 from castkd.errors import DataError
 
 FORMAT_VERSION = 1
-OVERLAPS = ('score', 'area', 'keep')
-
-
-@dataclass(frozen=True)
-class FilterOptions:
-    """What makes an instance a pseudo-label.
-
-    Attributes:
-        score_thr: Instances need a score above it, in [0, 1].
-        mask_score_thr: Instances need a mask score above it, in [0, 1].
-        max_per_image: At most this many instances of an image, the best scores first.
-        min_area: Instances with fewer pixels, after overlaps are settled, are dropped; at least 1.
-        overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area`` (thin objects in
-            front of large ones), or everyone (``keep``).
-        min_kept: Instances that keep a smaller share of their own pixels than this, once overlaps are settled, are
-            dropped, in [0, 1]. 0 keeps the slivers that a second mask of the same object leaves, as the CAST authors'
-            code does; they are most of the false small labels. Ours.
-    """
-
-    score_thr: float = 0.3
-    mask_score_thr: float = 0.0
-    max_per_image: int = 100
-    min_area: int = 1
-    overlap: str = 'score'
-    min_kept: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        check_number('pseudo-labels', 'score_thr', self.score_thr, low=0, high=1)
-        check_number('pseudo-labels', 'mask_score_thr', self.mask_score_thr, low=0, high=1)
-        check_number('pseudo-labels', 'max_per_image', self.max_per_image, low=1, integer=True)
-        check_number('pseudo-labels', 'min_area', self.min_area, low=1, integer=True)
-        check_choice('pseudo-labels', 'overlap', self.overlap, OVERLAPS)
-        check_number('pseudo-labels', 'min_kept', self.min_kept, low=0, high=1)
-
-
-def filter_instances(
-    scores: Tensor, mask_scores: Tensor, masks: Tensor, options: FilterOptions
-) -> tuple[Tensor, Tensor]:
-    """Choose the instances of one image that become pseudo-labels.
-
-    Args:
-        scores: Score per instance, (N,), in any order.
-        mask_scores: Quality of each mask, (N,); the scores again when the model gives none.
-        masks: Binary masks, (N, H, W) bool.
-        options: Thresholds and rules.
-
-    Returns:
-        Indices of the kept instances, (M,), best score first, and their masks, (M, H, W) bool, without the pixels that
-        they lost to others.
-    """
-    kept = select_instances(scores, mask_scores, options)
-    claimed = masks[kept]
-    settled = resolve_overlaps(claimed, options.overlap)
-    areas = settled.flatten(1).sum(1)
-    large = (areas >= options.min_area) & (areas >= options.min_kept * claimed.flatten(1).sum(1))
-    return kept[large], settled[large]
-
-
-def select_instances(scores: Tensor, mask_scores: Tensor, options: FilterOptions) -> Tensor:
-    """Return indices, (M,), of the instances above both thresholds, best score first, at most ``max_per_image``."""
-    above = (scores > options.score_thr) & (mask_scores > options.mask_score_thr)
-    order = torch.argsort(scores, descending=True, stable=True)
-    return order[above[order]][: options.max_per_image]
-
-
-def resolve_overlaps(masks: Tensor, overlap: str) -> Tensor:
-    """Give every pixel to at most one mask.
-
-    Args:
-        masks: Binary masks, (N, H, W) bool, best score first.
-        overlap: ``score`` (first come, first served), ``area`` (the smaller mask first) or ``keep`` (nothing changes).
-
-    Returns:
-        Masks in the same order, (N, H, W) bool; a mask that lost every pixel is empty.
-    """
-    if overlap == 'keep':
-        return masks
-    order = range(len(masks))
-    if overlap == 'area':
-        order = torch.argsort(masks.flatten(1).sum(1), stable=True).tolist()
-    settled = torch.zeros_like(masks)
-    taken = torch.zeros(masks.shape[1:], dtype=torch.bool, device=masks.device)
-    for index in order:
-        settled[index] = masks[index] & ~taken
-        taken |= masks[index]
-    return settled
 
 
 def encode_masks(masks: Tensor | np.ndarray) -> list[dict]:

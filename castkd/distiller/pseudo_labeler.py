@@ -6,13 +6,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from mmdet.structures.mask import BitmapMasks, mask2bbox
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from castkd.checks import check_number
+from castkd.datasets.pseudo_filter import (
+    FilterOptions,
+    filter_instances,
+    select_instances,
+)
 from castkd.datasets.transforms.geometry import relative_homography, warp_boxes, warp_masks
+from castkd.errors import ConfigError
 from castkd.registry import MODELS
 from castkd.structures import Pass, PassResult, PseudoTargets
 from castkd.teachers import Teacher
@@ -141,38 +148,72 @@ def _carry_boxes(
 class InstancePseudoLabeler(PseudoLabeler):
     """Pseudo-labels from post-processed predictions: masks, or boxes of a detector without masks.
 
+    What is accepted is decided in pixels of the teacher's view, by the rules of label files
+    (:class:`~castkd.datasets.pseudo_filter.FilterOptions`); only overlaps are kept unless it is asked otherwise.
+
     Args:
         score_thr: Instances need a score above it, in [0, 1].
         max_per_image: At most this many instances, the best first.
         min_area: See :class:`PseudoLabeler`.
+        mask_score_thr: Instances need a mask score above it, in [0, 1]. A teacher that gives no ``mask_scores`` has its
+            scores taken.
+        overlap: Who owns a pixel that several masks claim: the higher ``score``, the smaller ``area``, or everyone
+            (``keep``).
+        min_kept: Instances that keep a smaller share of their own pixels, once overlaps are settled, are dropped, in
+            [0, 1].
+
+    Raises:
+        ConfigError: When an option is out of its range.
     """
 
     def __init__(
-        self, score_thr: float = 0.3, max_per_image: int = 100, min_area: float = 1.0
+        self,
+        score_thr: float = 0.3,
+        max_per_image: int = 100,
+        min_area: float = 1.0,
+        mask_score_thr: float = 0.0,
+        overlap: str = 'keep',
+        min_kept: float = 0.0,
     ) -> None:
         super().__init__(min_area)
-        check_number('InstancePseudoLabeler', 'score_thr', score_thr, low=0, high=1)
-        check_number('InstancePseudoLabeler', 'max_per_image', max_per_image, low=1, integer=True)
-        self.score_thr = score_thr
-        self.max_per_image = max_per_image
+        self.options = FilterOptions(
+            score_thr=score_thr,
+            mask_score_thr=mask_score_thr,
+            max_per_image=max_per_image,
+            overlap=overlap,
+            min_kept=min_kept,
+        )
 
     def request(self, targets: PseudoTargets) -> Pass:
         """Ask for predictions."""
         return Pass(targets.teacher, targets.view, 'predict', grad=False)
 
     def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
-        """Return the predictions, best first; those above the threshold are accepted."""
-        del teacher, samples
-        found = []
-        for sample in result.predictions:
-            predicted = sample.pred_instances
-            order = predicted.scores.argsort(descending=True)
-            instances = predicted[order]
-            accepted = instances.scores > self.score_thr
-            accepted[self.max_per_image :] = False
-            instances.accepted = accepted
-            found.append(instances)
-        return found
+        """Return the predictions, best first.
+
+        Raises:
+            ConfigError: When overlaps are to be settled and the teacher predicts no masks.
+        """
+        del samples
+        return [self._image(sample.pred_instances, teacher) for sample in result.predictions]
+
+    def _image(self, predicted: InstanceData, teacher: Teacher) -> InstanceData:
+        instances = predicted[predicted.scores.argsort(descending=True, stable=True)]
+        scores = instances.scores
+        mask_scores = instances.get('mask_scores', scores)
+        if 'masks' in instances:
+            kept, masks = filter_instances(scores, mask_scores, instances.masks, self.options)
+            instances.masks[kept] = masks
+        elif self.options.overlap == 'keep':
+            kept = select_instances(scores, mask_scores, self.options)
+        else:
+            raise ConfigError(
+                f'InstancePseudoLabeler: overlap={self.options.overlap!r} needs masks, and teacher {teacher.name!r} '
+                "predicts boxes only; leave overlap at 'keep'"
+            )
+        instances.accepted = torch.zeros_like(scores, dtype=torch.bool)
+        instances.accepted[kept] = True
+        return instances
 
 
 @MODELS.register_module()

@@ -7,6 +7,7 @@ from mmengine.structures import InstanceData
 
 from castkd.distiller import InstancePseudoLabeler, QueryPseudoLabeler
 from castkd.distiller.pseudo_labeler import carry_instances
+from castkd.errors import ConfigError
 from castkd.structures import PassResult
 from castkd.teachers import Teacher
 from tests.builders import make_sample, square_masks, tiny_mask2former
@@ -70,6 +71,63 @@ def test_at_most_the_best(teacher):
         PassResult(predictions=[sample]), teacher, [view], [view]
     )
     torch.testing.assert_close(batch.samples[0].gt_instances.scores, torch.tensor([0.9, 0.7]))
+
+
+def overlapping():
+    """Return predictions of rows 0-3, 2-5 and 5-8, best first."""
+    sample = predictions((0.9, 0.8, 0.7))
+    masks = torch.zeros(3, 32, 32, dtype=torch.bool)
+    for mask, (first, last) in zip(masks, ((0, 3), (2, 5), (5, 8)), strict=True):
+        mask[first : last + 1] = True
+    sample.pred_instances.masks = masks
+    return sample
+
+
+@pytest.mark.parametrize(
+    ('options', 'rows'),
+    [
+        ({}, {0.9: (0, 3), 0.8: (2, 5), 0.7: (5, 8)}),
+        ({'overlap': 'score'}, {0.9: (0, 3), 0.8: (4, 5), 0.7: (6, 8)}),
+        ({'overlap': 'score', 'min_kept': 0.8}, {0.9: (0, 3), 0.7: (5, 8)}),
+    ],
+)
+def test_overlaps_are_settled_on_demand(teacher, options, rows):
+    view = make_sample(np.zeros((0, 32, 32)), [])
+    sample = overlapping()
+    before = sample.pred_instances.masks.clone()
+    result = PassResult(predictions=[sample])
+    batch = InstancePseudoLabeler(**options)(result, teacher, [view], [view])
+    kept = batch.samples[0].gt_instances
+    torch.testing.assert_close(kept.scores, torch.tensor(list(rows)))
+    filled = [np.flatnonzero(mask.all(axis=1)) for mask in kept.masks.masks]
+    assert [(found[0], found[-1]) for found in filled] == list(rows.values())
+    assert [mask.sum() for mask in kept.masks.masks] == [len(found) * 32 for found in filled]
+    assert batch.statistics['accepted'] == len(rows)
+    assert torch.equal(sample.pred_instances.masks, before)
+
+
+def test_mask_scores_have_a_threshold_of_their_own(teacher):
+    view = make_sample(np.zeros((0, 32, 32)), [])
+    sample = predictions((0.9, 0.8))
+    sample.pred_instances.mask_scores = torch.tensor([0.4, 0.6])
+    labeler = InstancePseudoLabeler(mask_score_thr=0.5)
+    batch = labeler(PassResult(predictions=[sample]), teacher, [view], [view])
+    torch.testing.assert_close(batch.samples[0].gt_instances.scores, torch.tensor([0.8]))
+
+
+def test_boxes_alone_have_no_overlaps_to_settle(teacher):
+    view = make_sample(np.zeros((0, 32, 32)), [])
+    sample = make_sample(np.zeros((0, 32, 32)), [])
+    sample.pred_instances = InstanceData(
+        scores=torch.tensor([0.2, 0.9]),
+        labels=torch.tensor([0, 1]),
+        bboxes=torch.tensor([[0.0, 0, 4, 4], [2.0, 3, 12, 9]]),
+    )
+    result = PassResult(predictions=[sample])
+    batch = InstancePseudoLabeler()(result, teacher, [view], [view])
+    assert batch.samples[0].gt_instances.bboxes.tolist() == [[2.0, 3.0, 12.0, 9.0]]
+    with pytest.raises(ConfigError, match=r"overlap='area' needs masks, and teacher .* boxes only"):
+        InstancePseudoLabeler(overlap='area')(result, teacher, [view], [view])
 
 
 def test_guided_distillation_filter(teacher):
