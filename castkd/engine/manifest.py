@@ -60,12 +60,13 @@ class StageRecord:
         inputs: SHA-256 per referred file: ``stage.output`` for outputs of earlier stages, a path otherwise.
         outputs: ``{'path': relative to the work directory, 'sha256': ...}`` per output name.
         metrics: Numbers of the last validation.
-        seconds: Wall time of the process that finished the stage.
+        seconds: Wall time of all processes that worked on the stage; one that was killed counts until its last file.
         resumed: How often the stage was taken up again after a break.
         iterations: Training iterations.
         parameters: Parameters of the network that the stage trains.
         images: Number of images per source of the training data.
         versions: Version per package.
+        started: When the last of these processes began, in seconds since 1970.
     """
 
     kind: str
@@ -80,6 +81,7 @@ class StageRecord:
     parameters: int = 0
     images: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    started: float = 0.0
 
 
 @dataclass

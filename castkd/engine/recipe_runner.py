@@ -14,6 +14,7 @@ from mmengine.dist import barrier, is_main_process
 from castkd.checkpoints import sha256
 from castkd.engine.manifest import (
     DONE,
+    MANIFEST,
     PENDING,
     RUNNING,
     Manifest,
@@ -217,6 +218,8 @@ class RecipeRunner:
         job = self._job(stage, action)
         if is_main_process():
             self._note_start(stage, action)
+        # A stage that is made again is recorded as finished until then; _wait_for reads the record.
+        barrier()
         started = time.perf_counter()
         try:
             if stage.kind == TRAIN or is_main_process():
@@ -249,9 +252,13 @@ class RecipeRunner:
         )
 
     def _note_start(self, stage: Stage, action: Action) -> None:
+        record = self.manifest.stages[stage.name]
+        resumed, seconds = 0, 0.0
+        if action is Action.RESUME:
+            resumed = record.resumed + 1
+            seconds = record.seconds + _seconds_of_broken(record, self.recipe.folder(stage.name))
         text = _stage_text(stage)
         AtomicLocalBackend().put_text(text, self._text_file(stage))
-        record = self.manifest.stages[stage.name]
         inputs = {
             f'{name}.{output}': self._upstream_sha256(name, output) for name, output in stage.uses
         }
@@ -261,17 +268,20 @@ class RecipeRunner:
             state=RUNNING,
             config_sha256=text_sha256(text),
             inputs=inputs,
-            resumed=record.resumed + 1 if action is Action.RESUME else 0,
+            seconds=round(seconds, 1),
+            resumed=resumed,
             versions=versions(),
+            started=time.time(),
         )
         self.manifest.save()
 
     def _note_end(self, stage: Stage, result: StageResult, seconds: float) -> None:
+        record = self.manifest.stages[stage.name]
         self.manifest.stages[stage.name] = replace(
-            self.manifest.stages[stage.name],
+            record,
             state=DONE,
             metrics=result.metrics,
-            seconds=round(seconds, 1),
+            seconds=round(record.seconds + seconds, 1),
             iterations=result.iterations,
             parameters=result.parameters,
             images=result.images,
@@ -288,6 +298,18 @@ class RecipeRunner:
     def _say(self, line: str) -> None:
         if is_main_process():
             self.report(line)
+
+
+def _seconds_of_broken(record: StageRecord, folder: Path) -> float:
+    """Return how long a process worked that could not say when it ended: until it wrote its last file."""
+    times = [
+        path.stat().st_mtime
+        for path in folder.rglob('*')
+        if path.is_file() and path.name != MANIFEST
+    ]
+    if not record.started or not times:
+        return 0.0
+    return max(max(times) - record.started, 0.0)
 
 
 def _stage_text(stage: Stage) -> str:

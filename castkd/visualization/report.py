@@ -34,7 +34,7 @@ _MAX_COLUMNS = 4
 _MAX_CURVES = 10
 # Losses of the inner decoder layers follow those of the last one.
 _DECODER_LAYER = re.compile(r'(^|\.)d\d+\.')
-_RESUMED = '+ resumed: only the last process is counted'
+_RESUMED = '+ resumed: the time of all processes; one that was killed counts until its last file'
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class ReportRow:
         iterations: Training iterations.
         parameters: Parameters of the trained network.
         metrics: Number per metric name of the last validation; None for what could not be computed.
-        seconds: Wall time of the process that finished the stage.
-        resumed: How often the stage was taken up again, so that ``seconds`` is not all of it.
+        seconds: Wall time of all processes that worked on the stage.
+        resumed: How often the stage was taken up again; ``seconds`` of a killed process end with its last file.
     """
 
     stage: str

@@ -1,12 +1,15 @@
 """Which stages run, which are skipped, and what is refused; the stages themselves are stand-ins."""
 
 import json
+import os
 import shutil
+import time
 import zipfile
 from collections import Counter
 
 import pytest
 
+from castkd.engine import recipe_runner
 from castkd.engine.manifest import Manifest
 from castkd.engine.recipe import load_recipe
 from castkd.engine.recipe_runner import Action, RecipeRunner
@@ -159,6 +162,76 @@ def test_a_broken_stage_is_resumed_only_when_asked(world, broken):
     assert [resume for _, resume in world.ran()[1:]] == [False] * (len(world.ran()) - 1)
     assert manifest.stages[broken].resumed == 1
     assert {record.state for record in manifest.stages.values()} == {'done'}
+
+
+@pytest.mark.parametrize('single', [False, True])
+def test_the_time_of_broken_processes_counts_until_their_last_file(tmp_path, single):
+    world = World(tmp_path)
+    if single:
+        world.path = tmp_path / 'stage.py'
+    name = 'stage' if single else 'adapt'
+    world.break_at = name
+    with pytest.raises(TrainingError):
+        world.run(only=name)
+    seconds = []
+    for worked in (100, 50):
+        # The process began two hours ago, wrote for so long, and was killed.
+        manifest = Manifest.load(world.work_dir)
+        began = manifest.stages[name].started = time.time() - 7200
+        manifest.save()
+        for path in world.runner().recipe.folder(name).rglob('*'):
+            os.utime(path, (began + worked, began + worked))
+        with pytest.raises(TrainingError):
+            world.run(only=name, resume=True)
+        seconds.append(Manifest.load(world.work_dir).stages[name].seconds)
+    assert seconds == [100.0, 150.0]
+    world.break_at = None
+    assert world.run(only=name, resume=True).stages[name].seconds >= 150
+
+
+def test_a_broken_process_of_which_no_start_is_known_does_not_count(world):
+    world.break_at = 'adapt'
+    with pytest.raises(TrainingError):
+        world.run()
+    manifest = Manifest.load(world.work_dir)
+    manifest.stages['adapt'].started = 0.0
+    manifest.save()
+    world.break_at = None
+    assert world.run(only='adapt', resume=True).stages['adapt'].seconds < 9999
+
+
+def test_a_stage_made_again_is_timed_anew(world):
+    world.run(only='adapt')
+    manifest = Manifest.load(world.work_dir)
+    manifest.stages['adapt'].seconds = 9999.0
+    manifest.save()
+    shutil.rmtree(world.work_dir / 'adapt')
+    assert world.run(only='adapt').stages['adapt'].seconds < 9999
+
+
+def test_a_second_process_waits_for_a_label_stage_that_is_made_again(world, monkeypatch):
+    world.run(only='adapt')
+    world.run(only='label')
+    shutil.rmtree(world.work_dir / 'label')
+    world.jobs.clear()
+    manifest = Manifest.load(world.work_dir)
+    assert manifest.stages['label'].state == 'done'
+
+    def main_process(events):
+        """Do what the first process does between the points where they meet."""
+        for state in events:
+            manifest.stages['label'].state = state
+            manifest.save()
+            yield
+
+    meetings = main_process(['done', 'running', 'done'])
+    waits = main_process(['running', 'done'])
+    monkeypatch.setattr(recipe_runner, 'is_main_process', lambda: False)
+    monkeypatch.setattr(recipe_runner, 'barrier', lambda: next(meetings))
+    monkeypatch.setattr(recipe_runner.time, 'sleep', lambda _: next(waits))
+    world.runner().run(only='label')
+    assert world.ran() == []
+    assert next(waits, 'waited to the end') == 'waited to the end'
 
 
 def test_a_stage_that_broke_before_its_first_checkpoint_starts_again(world, monkeypatch):
