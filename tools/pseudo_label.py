@@ -93,6 +93,7 @@ def print_summary(summary: dict) -> None:
     title = f'against the reference, {quality["images"]} images, IoU {quality["iou_thr"]}'
     table = Table('instances', 'predicted', 'real', 'precision', 'recall', title=title)
     rows = [('all', quality), *quality['by_size'].items()]
+    rows += [(f'{row["from"]} to {row["to"] - 1} pixels', row) for row in quality['by_area']]
     rows += [(f'score > {row["above"]}', row) for row in quality['by_score']]
     for name, row in rows:
         rates = ['-' if row[key] is None else f'{row[key]:.3f}' for key in ('precision', 'recall')]

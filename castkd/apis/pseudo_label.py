@@ -72,7 +72,8 @@ def generate_pseudo_labels(
         min_kept: Instances that keep a smaller share of their own pixels, once overlaps are settled, are dropped, in
             [0, 1].
         batch_size: Images per forward pass.
-        reference: COCO annotation file to compare with, for looking only; the labels do not depend on it.
+        reference: COCO annotation file to compare with, for looking only; the labels do not depend on it. What is found
+            goes into a JSON file beside ``out``, see :func:`quality_file`.
         resume: Whether a killed run is continued; False starts anew.
         device: Where the model runs; None takes the first GPU if there is one, else the CPU.
         cfg_options: New config values by dotted key; ``test_dataloader.num_workers`` processes read images ahead.
@@ -119,12 +120,24 @@ def generate_pseudo_labels(
     }
     content = coco_content(labelled, predictor.classes, info)
     AtomicLocalBackend().put_text(json.dumps(content), out)
-    journal.remove()
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
-    _warn_of_nothing(summary, score_thr)
+    # That of earlier labels of this name would be taken for theirs.
+    quality_file(out).unlink(missing_ok=True)
     if truth:
         summary['quality'] = truth.quality(labelled)
+        text = json.dumps(summary['quality'], indent=1) + '\n'
+        AtomicLocalBackend().put_text(text, quality_file(out))
+    journal.remove()
+    _warn_of_nothing(summary, score_thr)
     return summary
+
+
+def quality_file(out: str | Path) -> Path:
+    """Return where the quality of the pseudo-labels in ``out`` is kept: ``labels.quality.json`` for ``labels.json``.
+
+    Its content is that of :meth:`castkd.evaluation.pseudo_quality.Reference.quality`.
+    """
+    return Path(out).with_suffix('.quality.json')
 
 
 def _warn_of_nothing(summary: Mapping[str, Any], score_thr: float) -> None:

@@ -7,34 +7,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
-from mmdet.structures.bbox import get_box_tensor
-from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
 from rich.console import Console
 
-from castkd.apis.predictor import load_predictor
-from castkd.apis.student import prediction_dataset, read_config
-from castkd.checks import check_number
+from castkd.apis.pictures import picture_options, recipe_pictures
 from castkd.engine.dry_run import StagePlan, plan_tables
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.recipe import TRAIN, Recipe
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import CastkdError, ConfigError, near_names
 from castkd.files import write_file
-from castkd.visualization.contact_sheet import Content, contact_sheet, encode_png
-from castkd.visualization.report import (
-    ReportRow,
-    loss_curves,
-    read_scalars,
-    render_report,
-    result_table,
-)
+from castkd.visualization.curves import loss_curves, read_scalars, scalar_curves
+from castkd.visualization.label_quality import quality_plot
+from castkd.visualization.report import ReportRow, render_report, result_table
 
 RESULTS, REPORT, PICTURES = 'results.json', 'report.html', 'pictures.png'
-_PICTURE_OPTIONS = {'num': 6, 'score_thr': 0.3, 'stages': None}
-_MAX_PICTURE_COLUMNS = 5
+_REPORT_KEYS = ('rows', 'curves', 'pictures')
 
 
 def show_plans(recipe: Recipe, plans: Sequence[StagePlan]) -> None:
@@ -51,10 +38,13 @@ def check_report(recipe: Recipe) -> None:
         ConfigError: When it names a stage or key that does not exist.
     """
     for key in recipe.report:
-        if key not in ('rows', 'pictures'):
-            raise ConfigError(f'report: no key {key!r}; {near_names(key, ("rows", "pictures"))}')
+        if key not in _REPORT_KEYS:
+            raise ConfigError(f'report: no key {key!r}; {near_names(key, _REPORT_KEYS)}')
+    curves = recipe.report.get('curves') or ()
+    if not isinstance(curves, (list, tuple)) or not all(isinstance(name, str) for name in curves):
+        raise ConfigError(f'report.curves: must be a list of names of scalars, got {curves!r}')
     report_rows(recipe, Manifest(recipe.work_dir))
-    _picture_options(recipe)
+    picture_options(recipe)
 
 
 def write_results(recipe: Recipe, manifest: Manifest, *, anew: bool = True) -> dict[str, Any]:
@@ -149,16 +139,19 @@ def _row_content(row: ReportRow, manifest: Manifest) -> dict[str, Any]:
 
 
 def _page(recipe: Recipe, manifest: Manifest, rows: Sequence[ReportRow]) -> str:
-    curves = {}
-    for stage in recipe.stages:
-        content = loss_curves(stage.name, read_scalars(recipe.folder(stage.name)))
-        if content is not None:
-            curves[stage.name] = content
+    trained = [stage.name for stage in recipe.stages if stage.kind == TRAIN]
+    logs = {name: read_scalars(recipe.folder(name)) for name in trained}
+    curves = {name: loss_curves(name, records) for name, records in logs.items()}
+    curves['statistics'], note = statistics_curves(
+        recipe, {name: [records] for name, records in logs.items()}
+    )
     try:
-        picture, note = _pictures(recipe, manifest, rows)
+        picture, picture_note = recipe_pictures(
+            recipe, manifest, {row.stage: row.label for row in rows}
+        )
     except CastkdError as error:
         # The numbers are worth a page without pictures.
-        picture, note = None, f'no pictures: {error}'
+        picture, picture_note = None, f'no pictures: {error}'
     if picture is not None:
         write_file(recipe.work_dir / PICTURES, picture)
     plain = {key: v for key, v in recipe.variables.items() if isinstance(v, (int, float, str))}
@@ -166,82 +159,44 @@ def _page(recipe: Recipe, manifest: Manifest, rows: Sequence[ReportRow]) -> str:
     for record in manifest.stages.values():
         facts.update(record.versions)
     return render_report(
-        str(recipe.path.stem), rows, facts=facts, curves=curves, picture=picture, picture_note=note
+        str(recipe.path.stem),
+        rows,
+        facts=facts,
+        curves={name: content for name, content in curves.items() if content is not None},
+        curves_note=note,
+        label_quality=_quality_plots(manifest),
+        picture=picture,
+        picture_note=picture_note,
     )
 
 
-def _pictures(
-    recipe: Recipe, manifest: Manifest, rows: Sequence[ReportRow]
+def statistics_curves(
+    recipe: Recipe, logs: Mapping[str, Sequence[Sequence[Mapping]]]
 ) -> tuple[bytes | None, str]:
-    """Return the contact sheet and a sentence on it."""
-    options = _picture_options(recipe)
-    trained = [stage.name for stage in recipe.stages if stage.kind == TRAIN]
-    labels = {row.stage: row.label for row in rows}
-    shown = options['stages'] or [name for name in labels if name in trained]
-    shown = shown[-_MAX_PICTURE_COLUMNS:]
-    if not options['num'] or not shown:
-        return None, 'no pictures were asked for'
-    config = read_config(manifest.output(shown[-1], 'config'))
-    samples, classes = _truth(config, options['num'])
-    paths = [sample.img_path for sample in samples]
-    columns: dict[str, list[Content]] = {'truth': [_content(sample, 'gt') for sample in samples]}
-    for name in shown:
-        predictor = load_predictor(
-            manifest.output(name, 'config'), manifest.output(name, 'checkpoint')
-        )
-        predicted = predictor.predict_paths(paths)
-        columns[labels.get(name, name)] = [
-            _content(sample, 'pred', options['score_thr']) for sample in predicted
-        ]
-    images = [cv2.imread(path, cv2.IMREAD_COLOR) for path in paths]
-    sheet = contact_sheet(images, columns, classes)
-    note = f'{len(paths)} validation images; predictions with a score above {options["score_thr"]}'
-    return encode_png(sheet), note
+    """Draw the scalars that ``report.curves`` of a recipe names.
+
+    Args:
+        recipe: The recipe.
+        logs: Logs (:func:`~castkd.visualization.curves.read_scalars`) of every run of a stage, by the stage's name.
+
+    Returns:
+        Content of a PNG file, None when there is nothing to draw, and a sentence on names that nothing logged.
+    """
+    content, missing = scalar_curves(logs, recipe.report.get('curves') or ())
+    if not missing:
+        return content, ''
+    known = {name for runs in logs.values() for run in runs for record in run for name in record}
+    hint = near_names(missing[0], known)
+    return content, f'report.curves: no stage logged {missing[0]!r}; {hint}'
 
 
-def _picture_options(recipe: Recipe) -> dict[str, Any]:
-    given = dict(recipe.report.get('pictures') or {})
-    for key in given:
-        if key not in _PICTURE_OPTIONS:
-            raise ConfigError(
-                f'report.pictures: no key {key!r}; {near_names(key, _PICTURE_OPTIONS)}'
-            )
-    options = {**_PICTURE_OPTIONS, **given}
-    check_number('report.pictures', 'num', options['num'], low=0, integer=True)
-    check_number('report.pictures', 'score_thr', options['score_thr'], low=0, high=1)
-    names = [stage.name for stage in recipe.stages]
-    for name in options['stages'] or ():
-        if name not in names:
-            raise ConfigError(
-                f'report.pictures.stages: no stage {name!r}; {near_names(name, names)}'
-            )
-    return options
+def read_quality(manifest: Manifest, stage: str) -> dict[str, Any] | None:
+    """Return how good the pseudo-labels of a finished stage are, None where they were not compared with a truth."""
+    path = manifest.output(stage, 'quality')
+    return None if path is None else json.loads(path.read_text(encoding='utf-8'))
 
 
-def _truth(config: Config, number: int) -> tuple[list, Mapping[str, Any]]:
-    """Return evenly spaced validation samples with their labels in pixels of the image file, and the classes."""
-    dataset = dict(prediction_dataset(config, 'val_dataloader'))
-    scope = config.get('default_scope') or 'mmdet'
-    if scope == 'mmseg':
-        steps = [{'type': 'LoadAnnotations'}, {'type': 'PackSegInputs'}]
-    else:
-        masks = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True}
-        steps = [masks, {'type': 'PackDetInputs', 'meta_keys': ('img_id', 'img_path', 'ori_shape')}]
-    dataset['pipeline'] = [{'type': 'LoadImageFromFile'}, *steps]
-    with DefaultScope.overwrite_default_scope(scope):
-        built = DATASETS.build(dataset)
-        built.full_init()
-        chosen = np.linspace(0, len(built) - 1, min(number, len(built))).round().astype(int)
-        samples = [built[int(index)]['data_samples'] for index in chosen]
-    return samples, built.metainfo
-
-
-def _content(sample: Any, prefix: str, score_thr: float = 0.0) -> Content:  # noqa: ANN401
-    """Return what a data sample holds to draw: a class map or instances."""
-    if f'{prefix}_sem_seg' in sample:
-        return sample.get(f'{prefix}_sem_seg').data.squeeze(0).cpu().numpy()
-    instances = sample.get(f'{prefix}_instances')
-    if instances is None:
-        return None
-    instances.bboxes = get_box_tensor(instances.bboxes)
-    return instances[instances.scores > score_thr] if 'scores' in instances else instances
+def _quality_plots(manifest: Manifest) -> dict[str, bytes]:
+    qualities = {name: read_quality(manifest, name) for name in manifest.stages}
+    plots = {name: quality_plot(name, found) for name, found in qualities.items() if found}
+    return {name: plot for name, plot in plots.items() if plot is not None}

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from castkd.apis.pseudo_label import generate_pseudo_labels
+from castkd.apis.pseudo_label import generate_pseudo_labels, quality_file
 from castkd.apis.results import check_report, show_plans, write_results
 from castkd.checkpoints import guard_unsafe_fallback
 from castkd.engine.config_check import check_configs
@@ -107,7 +107,7 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
     """Label a folder of images into ``annotations.json``.
 
     Returns:
-        Output ``annotations``; precision and recall as metrics where the stage names a reference.
+        Output ``annotations``; where the stage names a reference also ``quality``, and precision and recall as metrics.
 
     Raises:
         CastkdError: What :func:`~castkd.apis.pseudo_label.generate_pseudo_labels` raises.
@@ -132,8 +132,11 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
         f'{summary["num_instances"]} pseudo-labels on {summary["num_images"]} images ({without} without any)'
         + (f'; against the reference: {", ".join(rates)}' if rates else '')
     )
+    outputs = {'annotations': job.folder / _ANNOTATIONS}
+    if 'quality' in summary:
+        outputs['quality'] = quality_file(outputs['annotations'])
     return StageResult(
-        outputs={'annotations': job.folder / _ANNOTATIONS},
+        outputs=outputs,
         metrics=quality,
         images={'images': int(summary['num_images'])},
     )

@@ -139,23 +139,30 @@ class PrecisionRecall:
         Returns:
             ``precision`` and ``recall`` in [0, 1] (None without predictions or instances), ``predictions``,
             ``instances`` (counts), ``by_size`` (the same per COCO size; the sizes of predictions for precision, of
-            ground truth for recall) and ``by_score`` (the same, with only the predictions whose score is above
-            ``above``).
+            ground truth for recall), ``by_area`` (the same in finer bins that double, from ``from`` up to below ``to``
+            pixels, without those where nothing is) and ``by_score`` (the same, with only the predictions whose score
+            is above ``above``).
         """
         predictions = np.array(self._predictions).reshape(-1, 3)
         truths = np.array(self._truths).reshape(-1, 2)
         by_size = {
-            name: _numbers(
-                predictions[_between(predictions[:, 1], bounds)],
-                truths[_between(truths[:, 0], bounds)],
-            )
+            name: _numbers_between(predictions, truths, bounds)
             for name, bounds in SIZE_BOUNDS.items()
         }
+        by_area = [
+            {'from': low, 'to': 2 * low, **_numbers_between(predictions, truths, (low, 2 * low))}
+            for low in _doubling_bins(np.concatenate([predictions[:, 1], truths[:, 0]]))
+        ]
         by_score = [
             {'above': step, **_numbers(predictions[predictions[:, 0] > step], truths, step)}
             for step in SCORE_STEPS
         ]
-        return {**_numbers(predictions, truths), 'by_size': by_size, 'by_score': by_score}
+        return {
+            **_numbers(predictions, truths),
+            'by_size': by_size,
+            'by_area': by_area,
+            'by_score': by_score,
+        }
 
 
 def _numbers(predictions: np.ndarray, truths: np.ndarray, above: float = -0.5) -> dict:
@@ -167,6 +174,20 @@ def _numbers(predictions: np.ndarray, truths: np.ndarray, above: float = -0.5) -
         'predictions': len(predictions),
         'instances': len(truths),
     }
+
+
+def _numbers_between(
+    predictions: np.ndarray, truths: np.ndarray, bounds: tuple[float, float]
+) -> dict:
+    return _numbers(
+        predictions[_between(predictions[:, 1], bounds)], truths[_between(truths[:, 0], bounds)]
+    )
+
+
+def _doubling_bins(areas: np.ndarray) -> list[int]:
+    """Return the powers of two at which the bins [low, 2 low) that hold an area begin; the first bin is [1, 2)."""
+    powers = {int(area).bit_length() - 1 for area in areas if area >= 1}
+    return [2**power for power in sorted(powers)]
 
 
 def _between(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

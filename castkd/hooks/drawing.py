@@ -7,9 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib import font_manager
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from castkd.teachers.normalization import InputConverter
@@ -17,6 +19,9 @@ from castkd.teachers.normalization import InputConverter
 # Longest side of a drawn image in pixels: small images are enlarged, so that scores can be read.
 LONG_SIDE = 640
 _TITLE_HEIGHT = 24
+_TEXT_MARGIN = 4
+# In pixels; text in the last one can just be read.
+_FONT_SIZES = (15, 13, 11)
 _GAP = 6
 
 
@@ -75,9 +80,29 @@ def draw_instances(
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:
     """Return ``image`` (h, w, 3) with a line of text above it, (h + 24, w, 3)."""
-    bar = np.full((_TITLE_HEIGHT, image.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([bar, image])
+    return np.concatenate([_text_bar(title, image.shape[1]), image])
+
+
+def captioned(image: np.ndarray, caption: str) -> np.ndarray:
+    """Return ``image`` (h, w, 3) with a line of text below it, (h + 24, w, 3)."""
+    return np.concatenate([image, _text_bar(caption, image.shape[1])])
+
+
+def _text_bar(text: str, width: int) -> np.ndarray:
+    """Return a line of text, (24, width, 3), uint8; a long one is set smaller, and cut where that is not enough."""
+    room = width - 2 * _TEXT_MARGIN
+    for size in _FONT_SIZES:
+        font = ImageFont.truetype(font_manager.findfont('DejaVu Sans'), size)
+        if font.getlength(text) <= room:
+            break
+    while text and font.getlength(text) > room:
+        text = text[:-2] + '\N{HORIZONTAL ELLIPSIS}' if len(text) > 1 else ''
+    bar = Image.new('RGB', (width, _TITLE_HEIGHT), 'white')
+    # Anchored at the left and in the middle of a line, letters below the base line included.
+    ImageDraw.Draw(bar).text(
+        (_TEXT_MARGIN, _TITLE_HEIGHT // 2), text, fill='black', font=font, anchor='lm'
+    )
+    return np.asarray(bar)
 
 
 def grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

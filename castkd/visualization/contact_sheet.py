@@ -13,10 +13,12 @@ from mmdet.visualization.palette import get_palette
 from mmengine.structures import InstanceData
 
 from castkd.errors import ConfigError
-from castkd.hooks.drawing import draw_instances, grid, titled
+from castkd.hooks.drawing import captioned, draw_instances, grid, titled
 
 # Longest side of a drawn image in pixels; a sheet holds dozens of them.
 CELL_SIDE = 384
+# Title of the first column.
+IMAGE = 'image'
 _IGNORED = 255
 _ALPHA = 0.5
 
@@ -28,6 +30,7 @@ def contact_sheet(
     images: Sequence[np.ndarray],
     columns: Mapping[str, Sequence[Content]],
     metainfo: Mapping[str, Any],
+    captions: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
     """Draw one row per image: the image, then one column per entry of ``columns``.
 
@@ -36,30 +39,37 @@ def contact_sheet(
         columns: Title -> content for each of the N images, in pixels of the image: instances with ``labels``,
             ``bboxes`` and maybe ``masks`` (bool (n, h, w) or mmdet masks) and ``scores``, or a class map (h, w).
         metainfo: ``classes`` and ``palette`` (RGB, or None for mmdet's default) of the data set.
+        captions: Title -> a line of text below each of the N cells, also for the first column, ``image``; None for no
+            such lines.
 
     Returns:
         One image (H, W, 3), uint8, BGR.
 
     Raises:
-        ConfigError: When a column has not one entry per image.
+        ConfigError: When a column, or its captions, has not one entry per image.
     """
-    for title, contents in columns.items():
-        if len(contents) != len(images):
-            raise ConfigError(
-                f'contact_sheet: column {title!r} has {len(contents)} entries for {len(images)} images'
-            )
+    columns = {IMAGE: [None] * len(images), **columns}
+    for kind, given in (('column', columns), ('captions of column', captions or {})):
+        for title, entries in given.items():
+            if len(entries) != len(images):
+                raise ConfigError(
+                    f'contact_sheet: {kind} {title!r} has {len(entries)} entries for {len(images)} images'
+                )
     classes = tuple(metainfo['classes'])
     palette = get_palette(metainfo.get('palette') or 'coco', len(classes))
     drawn_as = {'classes': classes, 'palette': palette}
-    return grid(
-        [
-            [
-                titled(_cell(image, content, drawn_as), title)
-                for image, content in zip(images, contents, strict=True)
-            ]
-            for title, contents in {'image': [None] * len(images), **columns}.items()
+    drawn = {
+        title: [
+            titled(_cell(image, content, drawn_as), title)
+            for image, content in zip(images, contents, strict=True)
         ]
-    )
+        for title, contents in columns.items()
+    }
+    for title, lines in (captions or {}).items():
+        drawn[title] = [
+            captioned(cell, line) for cell, line in zip(drawn[title], lines, strict=True)
+        ]
+    return grid(list(drawn.values()))
 
 
 def _cell(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> np.ndarray:

@@ -1,18 +1,12 @@
-"""What a recipe gave: a table for the terminal and a page with curves and pictures."""
+"""What a recipe gave: a table for the terminal and a page that takes curves and pictures."""
 
 from __future__ import annotations
 
 import base64
-import io
-import json
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
@@ -31,9 +25,6 @@ _HEADINGS = {
     'recall': 'recall',
 }
 _MAX_COLUMNS = 4
-_MAX_CURVES = 10
-# Losses of the inner decoder layers follow those of the last one.
-_DECODER_LAYER = re.compile(r'(^|\.)d\d+\.')
 _RESUMED = '+ resumed: the time of all processes; one that was killed counts until its last file'
 
 
@@ -107,7 +98,7 @@ def shown_metrics(metrics: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """
     names = list(dict.fromkeys(name for row in metrics for name in row))
     order = list(_HEADINGS)
-    known = [name for name in names if name.split('/')[-1] in order]
+    known = [name for name in names if is_summary(name)]
     known.sort(key=lambda name: order.index(name.split('/')[-1]))
     if not known:
         return {name: name for name in names[:_MAX_COLUMNS]}
@@ -126,54 +117,9 @@ def duration_text(seconds: float) -> str:
     return f'{hours} h {minutes} min'
 
 
-def read_scalars(folder: Path) -> list[dict]:
-    """Return what mmengine logged in a stage's folder, ordered by step.
-
-    A resumed stage has one log per process; where they overlap, the later one counts.
-    """
-    records: dict[tuple[int, bool], dict] = {}
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            try:
-                record = json.loads(line)
-                step = int(record['step'])
-            except (ValueError, KeyError, TypeError):
-                # The last line of a killed process may be half a line.
-                continue
-            records[step, 'loss' in record] = record
-    return [records[key] for key in sorted(records)]
-
-
-def loss_curves(title: str, records: Sequence[Mapping]) -> bytes | None:
-    """Draw the losses of a stage, and its validation metrics beside them.
-
-    Args:
-        title: Name of the stage.
-        records: Result of :func:`read_scalars`.
-
-    Returns:
-        Content of a PNG file, or None when nothing was logged. A metric needs two validations to be a curve.
-    """
-    losses = _series(records, lambda name: 'loss' in name and not _DECODER_LAYER.search(name))
-    metrics = _series(records, lambda name: name.split('/')[-1] in _HEADINGS)
-    metrics = {name: line for name, line in metrics.items() if len(line[0]) > 1}
-    panels = [(name, lines) for name, lines in (('losses', losses), ('metrics', metrics)) if lines]
-    if not panels:
-        return None
-    figure = Figure(figsize=(6 * len(panels), 3.6), layout='constrained')
-    for axes, (name, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        for label, (steps, values) in list(lines.items())[:_MAX_CURVES]:
-            axes.plot(steps, values, label=label, marker='.' if len(steps) < 20 else None)
-        axes.set(title=f'{title}: {name}', xlabel='iteration')
-        axes.legend(fontsize='x-small')
-        axes.grid(alpha=0.3)
-        if name == 'losses' and all(min(values) > 0 for _, values in lines.values()):
-            axes.set_yscale('log')
-    content = io.BytesIO()
-    figure.savefig(content, format='png', dpi=100)
-    return content.getvalue()
+def is_summary(name: str) -> bool:
+    """Tell whether a metric is one of the summary numbers that tables and curves show."""
+    return name.split('/')[-1] in _HEADINGS
 
 
 def render_report(
@@ -182,6 +128,8 @@ def render_report(
     *,
     facts: Mapping[str, object],
     curves: Mapping[str, bytes],
+    curves_note: str = '',
+    label_quality: Mapping[str, bytes] | None = None,
     picture: bytes | None = None,
     picture_note: str = '',
 ) -> str:
@@ -192,6 +140,8 @@ def render_report(
         rows: Rows of the table.
         facts: What else there is to know (seed, versions), by name.
         curves: PNG per stage.
+        curves_note: What is said below the curves.
+        label_quality: PNG per stage that labelled images and was compared with a ground truth.
         picture: PNG of the contact sheet.
         picture_note: What is said below it, or in its place.
     """
@@ -205,6 +155,8 @@ def render_report(
         costs=_costs(rows),
         facts=facts,
         curves={name: _inline(content) for name, content in curves.items()},
+        curves_note=curves_note,
+        label_quality={name: _inline(content) for name, content in (label_quality or {}).items()},
         picture=_inline(picture) if picture else None,
         picture_note=picture_note,
     )
@@ -222,19 +174,6 @@ def _costs(rows: Sequence[ReportRow]) -> list[tuple[str, float, str]]:
             text += f', {row.seconds / row.iterations:.2f} s per iteration'
         costs.append((row.label, 100 * row.seconds / longest, text))
     return costs
-
-
-def _series(
-    records: Sequence[Mapping], wanted: Callable[[str], bool]
-) -> dict[str, tuple[list, list]]:
-    lines: dict[str, tuple[list, list]] = {}
-    for record in records:
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and math.isfinite(value) and wanted(name):
-                steps, values = lines.setdefault(name, ([], []))
-                steps.append(record['step'])
-                values.append(value)
-    return lines
 
 
 def _inline(content: bytes) -> str:

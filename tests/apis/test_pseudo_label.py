@@ -112,9 +112,15 @@ def test_image_without_detections_stays(project, tmp_path, predicted):
 def test_same_labels_with_and_without_reference(project, tmp_path):
     label(project, tmp_path / 'without.json')
     summary = label(project, tmp_path / 'with.json', reference=project.annotations)
+    quality = json.loads((tmp_path / 'with.quality.json').read_text())
+    assert quality == summary['quality']
+    assert not (tmp_path / 'without.quality.json').exists()
     assert (tmp_path / 'with.json').read_bytes() == (tmp_path / 'without.json').read_bytes()
     assert summary['quality']['instances'] == 10
     assert summary['quality']['predictions'] == summary['num_instances']
+    # Made again without a reference, the file of the first time would be taken for theirs.
+    label(project, tmp_path / 'with.json')
+    assert not (tmp_path / 'with.quality.json').exists()
 
 
 def test_quality_of_perfect_labels(project, tmp_path, predicted):

@@ -26,8 +26,12 @@ ROOT = Path(__file__).parents[2]
 def finished(tmp_path_factory):
     """A recipe that has run: its path and what ``train`` returned."""
     folder = tmp_path_factory.mktemp('recipe')
-    report = "report = dict(rows=[dict(stage='second', label='student')], pictures=dict(num=0))\n"
-    path = write_project(folder, RECIPE + report)
+    report = dict(
+        rows=[dict(stage='second', label='student')],
+        curves=['loss', 'lss'],
+        pictures=dict(num=0),
+    )
+    path = write_project(folder, f'{RECIPE}report = {report}\n')
     return path, train(path, work_dir=folder / 'w')
 
 
@@ -41,7 +45,9 @@ def test_a_recipe_leaves_results_report_and_stage_folders(finished):
     assert set(row['metrics']) == {'toy/mIoU'}
     page = (folder / 'report.html').read_text()
     assert 'student' in page
-    assert page.count('data:image/png;base64') == 2
+    # The losses of two stages, and the scalar that was asked for.
+    assert page.count('data:image/png;base64') == 3
+    assert 'no stage logged &#39;lss&#39;; did you mean &#39;loss&#39;' in page
     assert set(row['outputs']) == {'checkpoint', 'config', 'metrics'}
     metrics = json.loads((folder / row['outputs']['metrics']['path']).read_text())
     assert metrics == row['metrics']
@@ -139,8 +145,14 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
         ({'cfg_options': {'report.pictures.nmu': 1}}, "no key 'nmu'; did you mean 'num'"),
         (
             {'cfg_options': {'report.pictures.stages': ['x']}},
-            "report.pictures.stages: no stage 'x'",
+            "report.pictures.stages: no training stage 'x'",
         ),
+        ({'cfg_options': {'report.pictures.best': -1}}, r'best must be an integer in \[0, inf'),
+        (
+            {'cfg_options': {'report.pictures': {'num': 3, 'worst': 2}}},
+            'num=3 takes evenly spaced images',
+        ),
+        ({'cfg_options': {'report.curves': 'loss'}}, 'report.curves: must be a list of names'),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_is_written(tmp_path, options, words):
@@ -197,6 +209,11 @@ def test_a_label_stage_writes_annotations(tmp_path, project):
     assert len(content['images']) == 5
     assert result.images == {'images': 5}
     assert {'precision', 'recall'} <= set(result.metrics)
+    quality = json.loads(result.outputs['quality'].read_text())
+    assert quality['precision'] == result.metrics['precision']
+    del options['reference']
+    result = run_pseudo_label_stage(StageJob('label', tmp_path / 'again', {}, options))
+    assert set(result.outputs) == {'annotations'}
 
 
 def test_functions_stay_in_front_of_modules_of_the_same_name():

@@ -117,6 +117,19 @@ def test_sizes_are_those_of_coco():
     assert [by_size[name]['predictions'] for name in ('small', 'medium', 'large')] == [1, 2, 1]
 
 
+def test_areas_come_in_bins_that_double_and_hold_something():
+    numbers = PrecisionRecall()
+    # 9 pixels predicted for 16 real ones, IoU 9 / 16: each side counts in its own bin.
+    numbers.update(square(3), [0.9], [0], square(4), [0])
+    numbers.update(square(11), [0.9], [0], square(11), [1])
+    by_area = numbers.compute()['by_area']
+    assert [(row['from'], row['to']) for row in by_area] == [(8, 16), (16, 32), (64, 128)]
+    assert [row['precision'] for row in by_area] == [1.0, None, 0.0]
+    assert [row['recall'] for row in by_area] == [None, 1.0, 0.0]
+    assert [(row['predictions'], row['instances']) for row in by_area] == [(1, 0), (0, 1), (1, 1)]
+    assert PrecisionRecall().compute()['by_area'] == []
+
+
 def test_crowd_is_not_counted():
     numbers = PrecisionRecall()
     numbers.update(strip((0, 4)), [0.9], [0], strip((0, 10)), [0], gt_crowd=[True])

@@ -76,6 +76,33 @@ def test_the_arguments_stay_as_they_are():
     assert torch.is_tensor(prediction.masks)
 
 
+def test_a_line_of_text_stands_below_every_cell():
+    plain = contact_sheet([image(), image()], {'truth': [None, None]}, META)
+    captions = {'image': ['a.png', ''], 'truth': ['F1 0.43', 'F1 0.10']}
+    sheet = contact_sheet([image(), image()], {'truth': [None, None]}, META, captions)
+    assert sheet.shape[0] == plain.shape[0] + 2 * TITLE
+    bottom = TITLE + CELL_SIDE // 2
+    assert (sheet[:bottom, :CELL_SIDE] == plain[:bottom, :CELL_SIDE]).all()
+    first, second = (
+        sheet[top : top + TITLE, CELL_SIDE + GAP :] for top in (bottom, sheet.shape[0] - TITLE)
+    )
+    assert first.min() < 50
+    assert (first != second).any()
+    # No text below the second image.
+    assert (sheet[-TITLE:, :CELL_SIDE] == 255).all()
+
+
+def test_a_long_title_is_made_to_fit():
+    wide = contact_sheet([image()], {'x' * 200: [None]}, META)
+    assert (wide[:TITLE, -4:] == 255).all()
+    assert wide[:TITLE, CELL_SIDE + GAP :].min() < 50
+
+
+def test_captions_of_another_length_are_refused():
+    with pytest.raises(ConfigError, match="captions of column 'truth' has 1 entries for 2 images"):
+        contact_sheet([image(), image()], {'truth': [None] * 2}, META, {'truth': ['x']})
+
+
 def test_a_column_of_another_length_is_refused():
     with pytest.raises(ConfigError, match="column 'student' has 2 entries for 1 images"):
         contact_sheet([image()], {'student': [None, None]}, META)

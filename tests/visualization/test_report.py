@@ -1,6 +1,5 @@
 import base64
 import io
-import json
 import re
 
 import cv2
@@ -11,8 +10,6 @@ from rich.console import Console
 from castkd.visualization.report import (
     ReportRow,
     duration_text,
-    loss_curves,
-    read_scalars,
     render_report,
     result_table,
     shown_metrics,
@@ -102,46 +99,8 @@ def test_known_metrics_come_in_a_fixed_order_and_unknown_ones_only_when_alone():
     assert shown_metrics([]) == {}
 
 
-def write_scalars(folder, stamp, lines):
-    path = folder / stamp / 'vis_data' / 'scalars.json'
-    path.parent.mkdir(parents=True)
-    path.write_text(
-        '\n'.join(json.dumps(line) if isinstance(line, dict) else line for line in lines)
-    )
-
-
-def test_logs_of_a_resumed_stage_are_joined_and_the_later_one_counts(tmp_path):
-    write_scalars(
-        tmp_path, '20250101_1', [{'loss': 3.0, 'step': 1}, {'loss': 9.0, 'step': 2}, '{"lo']
-    )
-    write_scalars(tmp_path, '20250101_2', [{'loss': 2.0, 'step': 2}, {'mIoU': 0.5, 'step': 2}])
-    records = read_scalars(tmp_path)
-    assert [record.get('loss', record.get('mIoU')) for record in records] == [3.0, 0.5, 2.0]
-    assert read_scalars(tmp_path / 'absent') == []
-
-
 def decoded(content):
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-
-
-def test_curves_are_drawn_with_metrics_beside_the_losses():
-    losses = [{'step': step, 'loss': 1 / step, 'sup.d0.loss_cls': 1.0} for step in (1, 2, 3)]
-    metrics = [{'step': step, 'coco/segm_mAP': 0.1 * step} for step in (1, 2)]
-    alone = decoded(loss_curves('adapt', losses))
-    both = decoded(loss_curves('adapt', losses + metrics))
-    assert both.shape[1] == 2 * alone.shape[1]
-    assert alone.min() < 100
-    assert loss_curves('adapt', [{'step': 1, 'lr': 0.1}]) is None
-    assert decoded(loss_curves('adapt', losses + metrics[:1])).shape == alone.shape
-
-
-def test_a_loss_that_is_not_finite_is_left_out():
-    records = [
-        {'step': 1, 'loss': 1.0},
-        {'step': 2, 'loss': float('nan')},
-        {'step': 3, 'loss': 0.5},
-    ]
-    assert loss_curves('adapt', records) is not None
 
 
 def page(**options):
@@ -162,6 +121,14 @@ def test_the_page_is_self_contained_and_complete():
         assert kind == 'data:image/png;base64'
         assert decoded(base64.b64decode(content)).shape == (2, 2, 3)
     assert 'http' not in text
+
+
+def test_notes_and_label_quality_stand_where_they_belong():
+    png = cv2.imencode('.png', np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    text = page(curves_note='no <x>', label_quality={'label_adapted': png})
+    assert text.index('no &lt;x&gt;') < text.index('Pseudo-labels') < text.index('Pictures')
+    assert 'quality of the pseudo-labels of label_adapted' in text
+    assert 'Pseudo-labels' not in page()
 
 
 def test_names_cannot_break_the_page():

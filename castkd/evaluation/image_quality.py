@@ -1,0 +1,60 @@
+"""How well the prediction of a single image fits its ground truth, in one number for ranking images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from castkd.evaluation.matching import match_instances, to_run_lengths
+
+# COCO's thresholds of mask overlap: 0.50, 0.55, ..., 0.95.
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+
+
+def instance_f1(predicted: Any, truth: Any) -> float | None:  # noqa: ANN401 - InstanceData or alike
+    """Return the F1 score of predicted instances, averaged over COCO's ten mask overlaps.
+
+    At an overlap t it is 2 TP / (P + G) with P predictions, G instances and TP matches of the same class
+    (:func:`~castkd.evaluation.matching.match_instances`). Unlike AP it needs no ranking over a data set and counts
+    all predictions alike, so they have to be thresholded first. It knows no crowd regions.
+
+    Args:
+        predicted: With ``masks`` (P, h, w), ``labels`` (P,) and ``scores`` (P,).
+        truth: With ``masks`` (G) in any form of :func:`~castkd.evaluation.matching.to_run_lengths` and ``labels`` (G,).
+
+    Returns:
+        A number in [0, 1]; None when there is nothing on either side.
+    """
+    count = len(predicted.labels) + len(truth.labels)
+    if count == 0:
+        return None
+    masks, truth_masks = to_run_lengths(predicted.masks), to_run_lengths(truth.masks)
+    found = [
+        match_instances(
+            masks, predicted.scores, predicted.labels, truth_masks, truth.labels, threshold
+        ).found.sum()
+        for threshold in IOU_THRESHOLDS
+    ]
+    return float(2 * np.mean(found) / count)
+
+
+def class_map_iou(predicted: np.ndarray, truth: np.ndarray, ignored: int = 255) -> float | None:
+    """Return the mean intersection over union of the classes that occur in an image.
+
+    Args:
+        predicted: Class per pixel, (h, w).
+        truth: Class per pixel, (h, w).
+        ignored: Pixels with this class in ``truth`` do not count.
+
+    Returns:
+        A number in [0, 1]; None when every pixel is ignored.
+    """
+    counted = truth != ignored
+    predicted, truth = predicted[counted], truth[counted]
+    overlaps = [
+        ((predicted == label) & (truth == label)).sum()
+        / ((predicted == label) | (truth == label)).sum()
+        for label in np.union1d(predicted, truth)
+    ]
+    return float(np.mean(overlaps)) if overlaps else None
