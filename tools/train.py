@@ -22,7 +22,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', type=Path, help='recipe or training config')
-    parser.add_argument('--stage', metavar='NAME', help='run this stage of the recipe alone')
+    parser.add_argument(
+        '--stage',
+        action='append',
+        metavar='NAME',
+        help='run this stage of the recipe alone; may be given several times',
+    )
     parser.add_argument('--resume', action='store_true', help='go on with what was broken off')
     parser.add_argument(
         '--dry-run',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _REASONS = {
 def train(
     config: str | Path,
     *,
-    stage: str | None = None,
+    stage: str | Collection[str] | None = None,
     resume: bool = False,
     dry_run: bool = False,
     work_dir: str | Path | None = None,
@@ -51,7 +51,7 @@ def train(
 
     Args:
         config: Recipe or training config, a Python file.
-        stage: The one stage to run; None for all.
+        stage: Name or names of the stages to run; None for all.
         resume: Whether to go on with a stage that was broken off.
         dry_run: Whether to say only what would be done. Builds what can be built; writes nothing.
         work_dir: Where to work; None takes the config's, or ``work_dirs/<file name>``.

@@ -93,21 +93,21 @@ class Recipe:
         """Return the folder of a stage."""
         return self.work_dir if self.single else self.work_dir / name
 
-    def select(self, name: str | None) -> list[Stage]:
-        """Return the stage called ``name``, or all stages for None.
+    def select(self, names: str | Iterable[str] | None) -> list[Stage]:
+        """Return the stages called ``names`` (one or several) in the recipe's order, or all stages for None.
 
         Raises:
             ConfigError: When there is no such stage; near names are listed.
         """
-        if name is None:
+        if names is None:
             return list(self.stages)
-        chosen = [stage for stage in self.stages if stage.name == name]
-        if not chosen:
-            names = [stage.name for stage in self.stages]
+        wanted = {names} if isinstance(names, str) else set(names)
+        known = [stage.name for stage in self.stages]
+        for name in sorted(wanted.difference(known)):
             raise ConfigError(
-                f'--stage: {str(self.path)!r} has no stage {name!r}; {near_names(name, names)}'
+                f'--stage: {str(self.path)!r} has no stage {name!r}; {near_names(name, known)}'
             )
-        return chosen
+        return [stage for stage in self.stages if stage.name in wanted]
 
 
 def load_recipe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -65,11 +65,13 @@ class RecipeRunner:
         """Read the manifest."""
         self.manifest = Manifest.load(self.recipe.work_dir)
 
-    def plan(self, only: str | None = None, resume: bool = False) -> list[tuple[Stage, Action]]:
+    def plan(
+        self, only: str | Collection[str] | None = None, resume: bool = False
+    ) -> list[tuple[Stage, Action]]:
         """Return what to do, in order. Nothing is written.
 
         Args:
-            only: Name of the one stage to run; None for all.
+            only: Name or names of the stages to run; None for all.
             resume: Whether broken stages are taken up again.
 
         Raises:
@@ -89,14 +91,14 @@ class RecipeRunner:
                 remade.add(stage.name)
                 if stage.name in needed:
                     raise ConfigError(
-                        f'--stage {only}: its input stage {stage.name!r} is not finished; '
+                        f'--stage {_words(only)}: its input stage {stage.name!r} is not finished; '
                         f'run --stage {stage.name} first, or all stages'
                     )
             if stage.name in wanted:
                 actions.append((stage, action))
         return actions
 
-    def run(self, only: str | None = None, resume: bool = False) -> Manifest:
+    def run(self, only: str | Collection[str] | None = None, resume: bool = False) -> Manifest:
         """Run what :meth:`plan` says.
 
         Returns:
@@ -298,6 +300,10 @@ class RecipeRunner:
     def _say(self, line: str) -> None:
         if is_main_process():
             self.report(line)
+
+
+def _words(names: str | Collection[str]) -> str:
+    return names if isinstance(names, str) else ' '.join(names)
 
 
 def _seconds_of_broken(record: StageRecord, folder: Path) -> float:

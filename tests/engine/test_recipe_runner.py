@@ -140,6 +140,13 @@ def test_one_stage_runs_alone_when_its_inputs_are_finished(world):
     assert world.ran() == [('label', False)]
 
 
+def test_some_stages_run_in_the_order_of_the_recipe(world):
+    world.run(only=['label', 'adapt'])
+    assert world.ran() == [('adapt', False), ('label', False)]
+    with pytest.raises(ConfigError, match="no stage 'lable'; did you mean 'label'"):
+        world.run(only=['adapt', 'lable'])
+
+
 def test_one_stage_is_refused_while_its_inputs_are_not_finished(world):
     with pytest.raises(ConfigError, match="--stage distill: its input stage 'adapt' is not finish"):
         world.run(only='distill')
