@@ -22,11 +22,13 @@ class LoadImage(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` for 8-bit images, which refuses what OpenCV would read silently wrong.
 
     Grey images become three equal channels and an alpha channel is dropped. A file that is missing,
-    truncated, no image or of another depth than 8 bits ends in one line.
+    truncated, no image, of another depth than 8 bits or of another size than its annotations ends in
+    one line.
 
-    Reads ``img_path``; sets ``img`` (H, W, 3) BGR in [0, 255], ``img_shape``, ``ori_shape`` and
-    ``homography_matrix`` = identity. mmdet's transforms carry that record on, but do not begin one
-    for an image that they leave as it is (a flip that was not drawn).
+    Reads ``img_path`` and, where annotations give them, ``height`` and ``width``; sets ``img`` (H, W, 3)
+    BGR in [0, 255], ``img_shape``, ``ori_shape`` and ``homography_matrix`` = identity. mmdet's transforms
+    carry that record on, but do not begin one for an image that they leave as it is (a flip that was not
+    drawn).
 
     Args:
         to_float32: Whether the image becomes float32 instead of uint8, with the same values.
@@ -40,10 +42,17 @@ class LoadImage(LoadImageFromFile):
         """Read the image of ``results``.
 
         Raises:
-            DataError: When the file cannot be read as an 8-bit image.
+            DataError: When the file cannot be read as an 8-bit image, or has another size than its annotations.
         """
         path = results['img_path']
         image = decode_image(self._read(path), path)
+        height, width = image.shape[:2]
+        annotated = results.get('height', height), results.get('width', width)
+        if annotated != (height, width):
+            raise DataError(
+                f'image {path!r} has {height} x {width} pixels (height x width), its annotations are for '
+                f'{annotated[0]} x {annotated[1]}; give the image that was annotated, or mend the annotation file'
+            )
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = image.shape[:2]
         results['ori_shape'] = image.shape[:2]

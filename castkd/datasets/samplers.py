@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from castkd.checks import check_number
 from castkd.datasets.source import Draw, SourceDataset
-from castkd.errors import CheckpointError, ConfigError, near_names
+from castkd.errors import CheckpointError, ConfigError, DataError, near_names
 from castkd.registry import DATA_SAMPLERS
 
 
@@ -49,6 +49,7 @@ class RatioBatchSampler(Sampler[list[Draw]]):
 
     Raises:
         ConfigError: When counts do not fit the sources or the batch size.
+        DataError: When a batch needs images of an empty source.
     """
 
     def __init__(
@@ -88,6 +89,11 @@ class RatioBatchSampler(Sampler[list[Draw]]):
                     f'RatioBatchSampler: counts names the source {name!r}; {near_names(name, self._sizes)}'
                 )
             check_number('RatioBatchSampler', f'counts.{name}', count, low=0, integer=True)
+            if count and not self._sizes[name]:
+                raise DataError(
+                    f'source {name!r} has no image left, the split labels them all, but counts.{name} is {count}; '
+                    f'label fewer images or set counts.{name}=0'
+                )
         missing = sorted(set(self._sizes) - set(self.counts))
         if missing:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 import os
 import random
@@ -15,6 +16,14 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
+from castkd.datasets.reading import (
+    Reading,
+    image_files,
+    image_names,
+    image_root,
+    read_dataset,
+    resolved,
+)
 from castkd.datasets.splits import (
     IMAGE_SUFFIXES,
     Split,
@@ -97,9 +106,10 @@ class SourceDataset(Dataset):
     """Named datasets side by side, one of them reduced to its labelled images.
 
     With a split, the source ``labeled`` keeps the labelled images only. An :class:`ImageFolder` beside
-    it loses them; any other dataset (a COCO file of pseudo-labels, say) is kept as it is but must not
-    contain them. The split is drawn before a dataset filters by annotation, so the labels of the pool
-    have no say in it.
+    it loses them, and copies of them under the same name; any other dataset (a COCO file of pseudo-labels,
+    say) is kept as it is but must not contain them. A folder that has no image left then is refused by the
+    sampler, if batches take images from it. The split is drawn before a dataset filters by annotation, so
+    the labels of the pool have no say in it. COCO annotations of labelled images are checked.
 
     Items are asked for by :class:`Draw` and depend on it alone: the random states of python, numpy and
     torch are set from the draw's seed while the pipeline runs and put back afterwards, so neither workers
@@ -113,7 +123,8 @@ class SourceDataset(Dataset):
 
     Raises:
         ConfigError: When sources or split are malformed.
-        DataError: When a source is empty or cannot be read, the labelled one has no object, or images overlap.
+        DataError: When a source is empty or cannot be read, annotations are wrong, the labelled one has no object, or
+            images overlap.
     """
 
     def __init__(
@@ -123,25 +134,24 @@ class SourceDataset(Dataset):
             raise ConfigError('SourceDataset: sources is empty; name at least one dataset')
         self.datasets: dict[str, BaseDataset] = {}
         self.split: Split | None = None
-        known = {name: self._add(name, source) for name, source in sources.items()}
+        readings = {name: self._add(name, source) for name, source in sources.items()}
         if split is not None:
             if LABELED not in self.datasets:
                 raise ConfigError(
                     f'SourceDataset: a split needs a source named {LABELED!r}, got {sorted(sources)}'
                 )
-            self.split = make_split(known[LABELED], split)
+            self.split = make_split(readings[LABELED].names, split)
+        for name, reading in readings.items():
+            # The labels of the pool are none of our business.
+            reading.check(self.split.labeled if self.split and name == LABELED else None)
+        if self.split is not None:
             self._keep_labeled()
             self._leave_out_labeled()
-        for name, dataset in self.datasets.items():
-            if len(dataset) == 0:
-                raise DataError(
-                    f'source {name!r} ({_root(dataset)!r}) has no image left; check its split and filter_cfg'
-                )
         if LABELED in self.datasets:
             _refuse_objectless(self.datasets[LABELED])
 
-    def _add(self, name: str, source: dict | BaseDataset) -> list[str]:
-        """Build and read one source; return the names of its images before any filter by annotation."""
+    def _add(self, name: str, source: dict | BaseDataset) -> Reading:
+        """Build and read one source."""
         dataset = (
             DATASETS.build({**source, 'lazy_init': True}) if isinstance(source, dict) else source
         )
@@ -151,7 +161,7 @@ class SourceDataset(Dataset):
                 'instead of a wrapper'
             )
         self.datasets[name] = dataset
-        return _read(name, dataset)
+        return read_dataset(f'source {name!r}', dataset)
 
     def _keep_labeled(self) -> None:
         dataset = self.datasets[LABELED]
@@ -159,6 +169,11 @@ class SourceDataset(Dataset):
         # By name, so that streams do not depend on the order in the annotation file.
         order = sorted((name, index) for index, name in enumerate(image_names(dataset)))
         kept = [index for name, index in order if name in labeled]
+        if not kept:
+            raise DataError(
+                f'source {LABELED!r}: none of its {len(labeled)} labeled images is left by filter_cfg; check the split '
+                f'and the annotations ({dataset.ann_file or image_root(dataset)!r})'
+            )
         dataset.get_subset_(kept)
         if len(kept) < len(labeled):
             print_log(
@@ -167,28 +182,20 @@ class SourceDataset(Dataset):
             )
 
     def _leave_out_labeled(self) -> None:
-        """Take the labelled images out of folders, by path or name, and refuse them in other sources."""
-        root = _root(self.datasets[LABELED])
-        labeled = set(self.split.labeled)
-        paths = {os.path.join(os.path.realpath(root), name) for name in labeled}
-        folders = []
-        matched = 0
+        """Take the labelled images, and copies of them, out of folders, and refuse them in other sources."""
+        root = image_root(self.datasets[LABELED])
+        paths = dict(zip(self.split.labeled, resolved(root, self.split.labeled), strict=True))
+        folders, left_out = [], 0
         for name, dataset in self.datasets.items():
             if isinstance(dataset, ImageFolder) and name != LABELED:
-                folders.append(_root(dataset))
-                pairs = zip(image_names(dataset), image_files(dataset), strict=True)
-                kept = [
-                    i
-                    for i, (item, path) in enumerate(pairs)
-                    if item not in labeled and path not in paths
-                ]
-                matched += len(dataset) - len(kept)
-                dataset.get_subset_(kept)
+                folders.append(image_root(dataset))
+                left_out += _leave_out(name, dataset, paths)
             elif name != LABELED:
-                check_disjoint({LABELED: paths, f'source {name!r}': image_files(dataset)})
-        if folders and not matched:
+                files = image_files(dataset)
+                check_disjoint({LABELED: paths.values(), f'source {name!r}': files})
+        if folders and not left_out:
             raise DataError(
-                f'none of the {len(labeled)} labeled images below {root!r} is among the unlabeled ones below '
+                f'none of the {len(paths)} labeled images below {root!r} is among the unlabeled ones below '
                 f'{", ".join(map(repr, folders))}; give both the same root, or, for separate collections, reduce the '
                 'labeled source by its own ann_file or indices and leave split out'
             )
@@ -253,26 +260,6 @@ class SourceDataset(Dataset):
         )
 
 
-def image_names(dataset: BaseDataset) -> list[str]:
-    """Return the names of a dataset's images relative to its image root."""
-    root = _root(dataset)
-    return [_relative(dataset.get_data_info(index), root) for index in range(len(dataset))]
-
-
-def image_files(dataset: BaseDataset, indices: Iterable[int] | None = None) -> list[str]:
-    """Return paths that are equal for equal image files, whatever root they are reached by.
-
-    Args:
-        dataset: Any mm dataset.
-        indices: Images of interest; None means all.
-    """
-    root = _root(dataset)
-    start = os.path.realpath(root)
-    indices = range(len(dataset)) if indices is None else indices
-    names = (_relative(dataset.get_data_info(index), root) for index in indices)
-    return [os.path.normpath(os.path.join(start, name)) for name in names]
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Set the CPU random states of python, numpy and torch from a seed, and put them back at the end.
@@ -292,51 +279,6 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _root(dataset: BaseDataset) -> str:
-    """Return the image root: mmdet calls it ``img``, mmseg ``img_path``."""
-    prefix = dataset.data_prefix
-    return prefix.get('img') or prefix.get('img_path') or dataset.data_root or ''
-
-
-def _relative(info: dict, root: str) -> str:
-    return os.path.relpath(info['img_path'], root or '.').replace(os.sep, '/')
-
-
-def _read(name: str, dataset: BaseDataset) -> list[str]:
-    """Initialise a dataset; return its image names before its own filter, or after it where ``indices`` chose some.
-
-    Filters look at annotations. Were the split drawn after them, the labels of the pool would have a say in it.
-    """
-    if dataset._fully_initialized:
-        return image_names(dataset)
-    names: list[str] = []
-    filter_data = dataset.filter_data
-
-    def recording_filter() -> list[dict]:
-        root = _root(dataset)
-        names.extend(_relative(info, root) for info in dataset.data_list)
-        kept = filter_data()
-        if not kept:
-            raise DataError(
-                f'source {name!r}: none of its {len(names)} images is left by filter_cfg; check annotations'
-            )
-        return kept
-
-    dataset.filter_data = recording_filter
-    try:
-        dataset.full_init()
-    except CastkdError:
-        raise
-    except (OSError, ValueError, LookupError, AssertionError) as error:
-        where = dataset.ann_file or _root(dataset)
-        raise DataError(
-            f'source {name!r}: {where!r} cannot be read ({type(error).__name__}: {error}); check data_root and ann_file'
-        ) from error
-    finally:
-        del dataset.filter_data
-    return names if dataset._indices is None else image_names(dataset)
-
-
 def _prepare(source: str, dataset: BaseDataset, index: int) -> object:
     try:
         return dataset.prepare_data(index)
@@ -350,6 +292,40 @@ def _prepare(source: str, dataset: BaseDataset, index: int) -> object:
         ) from error
 
 
+def _leave_out(name: str, folder: ImageFolder, labeled: Mapping[str, str]) -> int:
+    """Take labelled images out of a folder; return how many there were.
+
+    Args:
+        name: The source.
+        folder: Its dataset.
+        labeled: Path per name of the labelled images. An image of such a name elsewhere is left out when it is a copy.
+    """
+    paths = set(labeled.values())
+    kept, namesakes = [], 0
+    pairs = zip(image_names(folder), image_files(folder), strict=True)
+    for index, (item, path) in enumerate(pairs):
+        if path in paths or (item in labeled and _is_copy(path, labeled[item])):
+            continue
+        kept.append(index)
+        namesakes += item in labeled
+    if namesakes:
+        print_log(
+            f'source {name!r}: {namesakes} images have the name of a labeled one but another content; they stay',
+            'current',
+        )
+    left_out = len(folder) - len(kept)
+    folder.get_subset_(kept)
+    return left_out
+
+
+def _is_copy(path: str, original: str) -> bool:
+    try:
+        return filecmp.cmp(path, original, shallow=False)
+    except OSError:
+        # What cannot be read is told when it is trained on; until then the name decides.
+        return True
+
+
 def _refuse_objectless(dataset: BaseDataset) -> None:
     """Refuse labels without any object; semantic maps are not opened."""
     for index in range(len(dataset)):
@@ -358,7 +334,7 @@ def _refuse_objectless(dataset: BaseDataset) -> None:
             not item.get('ignore_flag') for item in info['instances']
         ):
             return
-    where = dataset.ann_file or _root(dataset)
+    where = dataset.ann_file or image_root(dataset)
     raise DataError(
         f'source {LABELED!r}: none of its {len(dataset)} images has an object ({where!r}); '
         'check the annotation file, metainfo.classes and the split'

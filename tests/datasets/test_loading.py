@@ -110,3 +110,11 @@ def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / 'text.png').write_text('not found')
     with pytest.raises(DataError, match=r'text.png. is no image'):
         load(tmp_path / 'text.png')
+
+
+def test_image_of_another_size_than_its_annotations_is_refused(tmp_path):
+    """Polygons would be drawn on it without a word; run lengths would not fit."""
+    path = str(write(tmp_path / 'image.png', PIXELS))
+    assert LoadImage()({'img_path': path, 'height': 40, 'width': 50})['img_shape'] == (40, 50)
+    with pytest.raises(DataError, match=r'image.png. has 40 x 50 pixels .* are for 50 x 40; give'):
+        LoadImage()({'img_path': path, 'height': 50, 'width': 40})

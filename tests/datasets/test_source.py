@@ -1,4 +1,3 @@
-import json
 import random
 import shutil
 from contextlib import nullcontext
@@ -13,87 +12,24 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from torch.utils.data import DataLoader
 
 from castkd.datasets import Draw, ImageFolder, RatioBatchSampler, SourceDataset
-from castkd.datasets.source import image_files, image_names, seeded
+from castkd.datasets.reading import image_files, image_names
+from castkd.datasets.source import seeded
 from castkd.datasets.splits import draw_split, write_split
 from castkd.errors import ConfigError, DataError
-
-META_KEYS = ('img_id', 'img_path', 'img_shape', 'flip', 'homography_matrix')
-LABELED_PIPELINE = [
-    {'type': 'castkd.LoadImage'},
-    {'type': 'mmdet.LoadAnnotations', 'with_bbox': True, 'with_mask': True, 'poly2mask': True},
-    {'type': 'mmdet.RandomFlip', 'prob': 0.5},
-    {'type': 'mmdet.PackDetInputs', 'meta_keys': META_KEYS},
-]
-POOL_PIPELINE = [
-    {'type': 'castkd.LoadImage'},
-    {'type': 'mmdet.LoadEmptyAnnotations', 'with_mask': True},
-    {'type': 'mmdet.RandomFlip', 'prob': 0.5},
-    {'type': 'castkd.StrongPhotometric'},
-    {'type': 'mmdet.PackDetInputs', 'meta_keys': META_KEYS},
-]
-
-
-def names():
-    return [f'city{i % 2}/{i:02d}.png' for i in range(12)]
-
-
-def write_annotations(path, images, with_objects):
-    """Write a COCO file of all ``images``; those in ``with_objects`` have one object."""
-    content = {
-        'images': [
-            {'id': i, 'file_name': name, 'width': 32, 'height': 24} for i, name in enumerate(images)
-        ],
-        'annotations': [
-            {
-                'id': i,
-                'image_id': i,
-                'category_id': 1,
-                'bbox': [4, 4, 16, 16],
-                'area': 256,
-                'segmentation': [[4, 4, 20, 4, 20, 20, 4, 20]],
-            }
-            for i, name in enumerate(images)
-            if name in with_objects
-        ],
-        'categories': [{'id': 1, 'name': 'thing'}],
-    }
-    path.write_text(json.dumps(content))
+from tests.datasets.small_coco import (
+    POOL_PIPELINE,
+    coco,
+    folder,
+    names,
+    write_annotations,
+    write_images,
+)
 
 
 @pytest.fixture
 def root(tmp_path):
-    rng = np.random.RandomState(0)
-    for name in names():
-        path = tmp_path / 'images' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), rng.randint(0, 256, (24, 32, 3), np.uint8))
-    write_annotations(tmp_path / 'train.json', names(), names())
+    write_images(tmp_path)
     return tmp_path
-
-
-def coco(root, ann_file='train.json', **options):
-    return {
-        'type': 'mmdet.CocoDataset',
-        'data_root': str(root),
-        'ann_file': ann_file,
-        'data_prefix': {'img': 'images'},
-        'metainfo': {'classes': ('thing',)},
-        'filter_cfg': {'filter_empty_gt': True},
-        'pipeline': LABELED_PIPELINE,
-        'serialize_data': False,  # mmengine collects garbage to serialise, which takes a second
-        **options,
-    }
-
-
-def folder(root, **options):
-    return {
-        'type': 'castkd.ImageFolder',
-        'data_root': str(root),
-        'data_prefix': {'img': 'images'},
-        'pipeline': POOL_PIPELINE,
-        'serialize_data': False,
-        **options,
-    }
 
 
 def build(root, split=None, **options):
@@ -333,16 +269,41 @@ def test_labels_without_objects_are_refused(root):
     write_annotations(root / 'train.json', names(), pool)
     with pytest.raises(DataError, match='none of its 3 images has an object'):
         build(root, filter_cfg=None)
-    with pytest.raises(DataError, match=r"source 'labeled' .* has no image left"):
+    with pytest.raises(DataError, match='none of its 3 labeled images is left by filter_cfg'):
         build(root)
     write_annotations(root / 'train.json', names(), [])
     with pytest.raises(DataError, match='none of its 12 images is left by filter_cfg'):
         build(root)
 
 
-def test_nothing_unlabelled_left_is_refused(root):
-    with pytest.raises(DataError, match=r"source 'unlabeled' .* has no image left"):
-        build(root, {'fraction': 1.0})
+@pytest.mark.parametrize('serialize', [True, False])
+def test_an_empty_pool_is_refused_by_batches_that_take_from_it(root, serialize):
+    pool = folder(root, serialize_data=serialize)
+    dataset = SourceDataset({'labeled': coco(root), 'unlabeled': pool}, {'fraction': 1.0})
+    assert dataset.sizes == {'labeled': 12, 'unlabeled': 0}
+    sampler = RatioBatchSampler({'labeled': 2, 'unlabeled': 0}, dataset=dataset)
+    assert {draw.source for draw in sampler.batch(0)} == {'labeled'}
+    assert sampler.describe() == 'per step 2 labeled; one pass over the labeled = 6 steps'
+    text = r"source 'unlabeled' has no image left, .* counts.unlabeled is 3; .* counts.unlabeled=0"
+    with pytest.raises(DataError, match=text):
+        RatioBatchSampler({'labeled': 2, 'unlabeled': 3}, dataset=dataset)
+
+
+def test_images_of_another_collection_stay_though_their_names_are_equal(root, monkeypatch):
+    lines = []
+    monkeypatch.setattr('castkd.datasets.source.print_log', lambda line, *_: lines.append(line))
+    labeled = draw_split(names(), count=5).labeled
+    shutil.copytree(root / 'images', root / 'extra')
+    for name in labeled[:2]:
+        shutil.copy(root / 'images' / labeled[4], root / 'extra' / name)
+    extra = folder(root, data_prefix={'img': 'extra'})
+    sources = {'labeled': coco(root), 'unlabeled': folder(root), 'extra': extra}
+    dataset = SourceDataset(sources, {'count': 5})
+    assert dataset.sizes == {'labeled': 5, 'unlabeled': 7, 'extra': 9}
+    assert set(labeled[:2]) < set(image_names(dataset.datasets['extra']))
+    assert lines == [
+        "source 'extra': 2 images have the name of a labeled one but another content; they stay"
+    ]
 
 
 def test_ratio_is_said_in_words(root):

@@ -1,0 +1,151 @@
+"""Reading an mm dataset, with errors that name file and cure, and what its images are called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mmengine.dataset import BaseDataset
+from pycocotools.coco import COCO
+
+from castkd.datasets.annotations import check_annotations, check_categories
+from castkd.errors import CastkdError, DataError
+
+
+@dataclass
+class Reading:
+    """What was seen while a dataset was read.
+
+    Attributes:
+        owner: The dataset's place and annotation file, for errors.
+        names: Names of its images relative to the image root, before its own filter, or after it where ``indices``
+            chose some. Filters look at annotations; were a split drawn after them, the labels of the pool would have a
+            say in it.
+        image_ids: Id per name, where there are any.
+        coco: The content of a COCO file; None for other datasets.
+    """
+
+    owner: str
+    names: list[str] = field(default_factory=list)
+    image_ids: dict[str, int] = field(default_factory=dict)
+    coco: COCO | None = None
+
+    def check(self, names: Collection[str] | None = None) -> None:
+        """Check the annotations of the images ``names``, or of all.
+
+        Raises:
+            DataError: See :func:`~castkd.datasets.annotations.check_annotations`.
+        """
+        if self.coco is None:
+            return
+        chosen = None if names is None else [self.image_ids[name] for name in names]
+        check_annotations(self.owner, self.coco, chosen)
+
+
+def read_dataset(owner: str, dataset: BaseDataset) -> Reading:
+    """Initialise a dataset.
+
+    Args:
+        owner: What it is, such as ``source 'labeled'``, for errors.
+        dataset: Any mm dataset, lazy; one that is initialised already is not read again.
+
+    Raises:
+        DataError: When it cannot be read, has no image, or lacks a class.
+    """
+    where = dataset.ann_file or image_root(dataset)
+    reading = Reading(f'{owner}: {where!r}')
+    if dataset._fully_initialized:
+        reading.names = image_names(dataset)
+        return reading
+    with _watched(dataset, reading):
+        try:
+            dataset.full_init()
+        except CastkdError:
+            raise
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            AssertionError,
+        ) as error:
+            text = ' '.join(str(error).split())
+            raise DataError(
+                f'{reading.owner} cannot be read ({type(error).__name__}: {text}); check data_root and ann_file'
+            ) from error
+    if dataset._indices is not None:
+        reading.names = image_names(dataset)
+    return reading
+
+
+@contextmanager
+def _watched(dataset: BaseDataset, reading: Reading) -> Iterator[None]:
+    """Note what a dataset knows for a moment only: all its images, and the COCO file that they come from."""
+    filter_data, coco_type = dataset.filter_data, getattr(dataset, 'COCOAPI', None)
+
+    def read_coco(*arguments: object, **options: object) -> COCO:
+        reading.coco = coco_type(*arguments, **options)
+        return reading.coco
+
+    def filter_known() -> list[dict]:
+        if reading.coco is not None:
+            check_categories(reading.owner, reading.coco, dataset.metainfo['classes'])
+        root = image_root(dataset)
+        for info in dataset.data_list:
+            if 'img_path' in info:
+                reading.names.append(_relative(info, root))
+                reading.image_ids[reading.names[-1]] = info.get('img_id')
+        kept = filter_data()
+        if not kept:
+            reading.check()
+            raise DataError(
+                f'{reading.owner}: none of its {len(dataset.data_list)} images is left by filter_cfg; check annotations'
+            )
+        return kept
+
+    dataset.filter_data = filter_known
+    if coco_type is not None:
+        dataset.COCOAPI = read_coco
+    try:
+        yield
+    finally:
+        del dataset.filter_data
+        if coco_type is not None:
+            del dataset.COCOAPI
+
+
+def image_names(dataset: BaseDataset) -> list[str]:
+    """Return the names of a dataset's images relative to its image root."""
+    root = image_root(dataset)
+    return [_relative(dataset.get_data_info(index), root) for index in range(len(dataset))]
+
+
+def image_files(dataset: BaseDataset, indices: Iterable[int] | None = None) -> list[str]:
+    """Return paths that are equal for equal image files, whatever root they are reached by.
+
+    Args:
+        dataset: Any mm dataset.
+        indices: Images of interest; None means all.
+    """
+    root = image_root(dataset)
+    indices = range(len(dataset)) if indices is None else indices
+    return resolved(root, (_relative(dataset.get_data_info(index), root) for index in indices))
+
+
+def resolved(root: str, names: Iterable[str]) -> list[str]:
+    """Return the paths of images below a root, the links of the root followed."""
+    start = os.path.realpath(root)
+    return [os.path.normpath(os.path.join(start, name)) for name in names]
+
+
+def image_root(dataset: BaseDataset) -> str:
+    """Return the image root: mmdet calls it ``img``, mmseg ``img_path``."""
+    prefix = dataset.data_prefix
+    return prefix.get('img') or prefix.get('img_path') or dataset.data_root or ''
+
+
+def _relative(info: dict, root: str) -> str:
+    return os.path.relpath(info['img_path'], root or '.').replace(os.sep, '/')
