@@ -1,5 +1,6 @@
-"""Running trainings: loops, recipes and storage."""
+"""Running trainings: loops, optimisers, recipes and storage."""
 
 from castkd.engine.loops import ResumableIterLoop
+from castkd.engine.optim import NormDecayConstructor
 
-__all__ = ['ResumableIterLoop']
+__all__ = ['NormDecayConstructor', 'ResumableIterLoop']

@@ -2,15 +2,17 @@
 # (batch 8, 90 000 iterations). On ADE20K the paper's code has lr 1e-4, weight_decay 0.05 and
 # 160 000 iterations.
 
-# Norms and embeddings carry no scale that decay should shrink.
+# Norms and embeddings carry no scale that decay should shrink; the constructor holds that for the
+# backbone's norms as well, which mmengine's own would let decay because a custom key names them.
 embedding = dict(lr_mult=1.0, decay_mult=0.0)
 backbone_embedding = dict(lr_mult=0.1, decay_mult=0.0)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='castkd.NormDecayConstructor',
     optimizer=dict(type='AdamW', lr=5e-5, weight_decay=0.1, eps=1e-8, betas=(0.9, 0.999)),
     paramwise_cfg=dict(
         custom_keys={
-            'backbone': dict(lr_mult=0.1, decay_mult=1.0),
+            'backbone': dict(lr_mult=0.1),
             'backbone.cls_token': backbone_embedding,
             'backbone.pos_embed': backbone_embedding,
             'query_embed': embedding,
