@@ -24,6 +24,49 @@ def tiny_mask2former(num_classes=2, **options):
     return mask2former(num_classes, **{**sizes, **options})
 
 
+def tiny_segmentor(num_classes=3):
+    """Return the config of an mmseg fully convolutional segmentor."""
+    preprocessor = {
+        'type': 'SegDataPreProcessor',
+        'mean': [123.675, 116.28, 103.53],
+        'std': [58.395, 57.12, 57.375],
+        'bgr_to_rgb': True,
+        'pad_val': 0,
+        'seg_pad_val': 255,
+        'size_divisor': 32,
+        'test_cfg': {'size_divisor': 32},
+    }
+    head = {
+        'type': 'FCNHead',
+        'in_channels': 64,
+        'in_index': 3,
+        'channels': 16,
+        'num_convs': 1,
+        'concat_input': False,
+        'dropout_ratio': 0.0,
+        'num_classes': num_classes,
+        'norm_cfg': {'type': 'BN'},
+        'align_corners': False,
+        'loss_decode': {'type': 'CrossEntropyLoss', 'loss_weight': 1.0},
+    }
+    return {
+        '_scope_': 'mmseg',
+        'type': 'EncoderDecoder',
+        'data_preprocessor': preprocessor,
+        'backbone': {
+            'type': 'ResNet',
+            'depth': 18,
+            'base_channels': 8,
+            'num_stages': 4,
+            'out_indices': (0, 1, 2, 3),
+            'norm_cfg': {'type': 'BN'},
+        },
+        'decode_head': head,
+        'train_cfg': {},
+        'test_cfg': {'mode': 'whole'},
+    }
+
+
 def make_sample(masks, labels, shape=None, matrix=None, scores=None):
     """Return a data sample with ``masks`` (n, H, W) as its instances."""
     masks = np.asarray(masks, dtype=np.uint8)

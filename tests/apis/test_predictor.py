@@ -12,7 +12,7 @@ from castkd.apis.predictor import load_predictor
 from castkd.apis.student import student_config
 from castkd.errors import CheckpointError, ConfigError, DataError
 from tests.apis.tiny_project import CLASSES, SIZES
-from tests.tiny_models import tiny_segmentor
+from tests.builders import tiny_segmentor
 
 
 def paths(project):

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from pycocotools import mask as coco_mask
 
 from castkd.datasets.pseudo_store import encode_masks
-from tests.tiny_models import tiny_mask2former
+from tests.builders import tiny_mask2former
 
 CLASSES = ('car', 'person')
 SIZES = ((48, 64), (64, 40), (56, 56), (40, 72), (64, 64))
@@ -100,7 +100,7 @@ def plain_config(project):
     return {
         'default_scope': 'mmdet',
         'custom_imports': {'imports': ['castkd'], 'allow_failed_imports': False},
-        'model': tiny_mask2former(len(CLASSES)),
+        'model': tiny_mask2former(len(CLASSES), num_queries=5),
         'test_dataloader': loader,
         'test_evaluator': evaluator,
         'test_cfg': {'type': 'TestLoop'},

@@ -4,7 +4,7 @@ import pytest
 
 from castkd.engine.config_check import check_configs, config_problems
 from castkd.errors import ConfigError
-from tests.tiny_models import tiny_mask2former
+from tests.builders import tiny_mask2former
 
 PIPELINE = [
     {'type': 'LoadImageFromFile'},
@@ -18,7 +18,7 @@ GOOD = {
     'default_scope': 'mmdet',
     'model': {
         'type': 'castkd.Distiller',
-        'student': {'_scope_': 'mmdet', **tiny_mask2former().to_dict()},
+        'student': tiny_mask2former(),
         'teachers': {'ema': {'type': 'castkd.EMATeacher', 'decay': 0.99}},
         'objectives': {
             'sup': {'type': 'castkd.Supervised', 'view': 'sup'},

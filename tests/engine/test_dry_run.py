@@ -8,8 +8,8 @@ from castkd.engine.dry_run import StagePlan, plan_stages, plan_tables
 from castkd.engine.manifest import DONE, Manifest, StageRecord
 from castkd.engine.recipe import Recipe, Stage, load_recipe
 from tests.apis.tiny_project import CLASSES, make_project
+from tests.builders import tiny_mask2former
 from tests.engine.toy_project import CONFIG, write_project
-from tests.tiny_models import tiny_mask2former
 
 
 def plans_of(folder, **options):
@@ -70,7 +70,7 @@ def test_a_missing_data_root_is_a_note(tmp_path):
 
 
 def distiller_recipe(folder, **sources):
-    student = tiny_mask2former().to_dict()
+    student = tiny_mask2former()
     model = {
         'type': 'castkd.Distiller',
         'student': student,
@@ -149,7 +149,7 @@ def test_pending_labels_are_timed_on_labelled_images(tmp_path):
     config = recipe.stages[0].config
     config['model'] = {
         'type': 'castkd.Distiller',
-        'student': tiny_mask2former().to_dict(),
+        'student': tiny_mask2former(),
         'objectives': {'sup': {'type': 'castkd.Supervised'}},
     }
     config['train_dataloader'] = {
