@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmdet.models.utils import unpack_gt_instances
 from torch import Tensor, nn
 
 from castkd.errors import ConfigError
@@ -78,6 +79,38 @@ class QuerySegmentorAdapter(DetectionAdapter):
         )
 
 
+class GridMaskAdapter(DetectionAdapter):
+    """Runs SOLO-like segmentors: one mask and one class score per cell of a grid, no box head."""
+
+    partial_loss = True
+
+    def forward(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
+        """Run the head as a module, so that forward hooks on it fire."""
+        return network.mask_head(network.extract_feat(inputs))
+
+    def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
+        """Run the head on the whole batch and take its loss over the images ``keep``."""
+        if not keep or len(keep) == len(samples):
+            return super().loss(network, inputs, samples, keep)
+        outputs = self.forward(network, inputs, samples)
+        chosen = [samples[index] for index in keep]
+        instances, ignored, metas = unpack_gt_instances(chosen)
+        for targets, meta in zip(instances, metas, strict=True):
+            targets.masks = targets.masks.pad(meta['batch_input_shape'])
+        return network.mask_head.loss_by_feat(
+            *_of_images(outputs, keep),
+            batch_gt_instances=instances,
+            batch_img_metas=metas,
+            batch_gt_instances_ignore=ignored,
+        )
+
+
+def _of_images(outputs: Any, keep: list[int]) -> Any:  # noqa: ANN401 - nested lists of tensors
+    if torch.is_tensor(outputs):
+        return outputs[keep]
+    return [_of_images(output, keep) for output in outputs]
+
+
 def adapter_for(network: nn.Module) -> DetectionAdapter:
     """Return the adapter of a network's family.
 
@@ -86,12 +119,18 @@ def adapter_for(network: nn.Module) -> DetectionAdapter:
     """
     if hasattr(network, 'panoptic_head'):
         return QuerySegmentorAdapter()
+    if _has_head(network, 'mask_head') and not _has_head(network, 'bbox_head'):
+        return GridMaskAdapter()
     if hasattr(network, 'extract_feat') and hasattr(network, 'loss'):
         return DetectionAdapter()
     raise ConfigError(
         f'{type(network).__name__} is neither an mmdet detector nor an mmseg segmentor: '
         'it has no extract_feat and loss methods'
     )
+
+
+def _has_head(network: nn.Module, name: str) -> bool:
+    return getattr(network, name, None) is not None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
-from castkd.architectures import mask2former
+from castkd.architectures import mask2former, solov2
 
 
 def tiny_mask2former(num_classes=2, **options):
@@ -22,6 +22,20 @@ def tiny_mask2former(num_classes=2, **options):
         num_points=64,
     )
     return mask2former(num_classes, **{**sizes, **options})
+
+
+def tiny_solov2(num_classes=2, **options):
+    """Return the config of a SOLOv2 for images of 64 x 64 that runs in milliseconds."""
+    sizes = dict(
+        depth=18,
+        base_channels=8,
+        channels=16,
+        stacked_convs=1,
+        num_grids=(8, 6, 4, 2),
+        scale_ranges=((1, 16), (8, 32), (16, 64), (32, 128)),
+        max_per_image=20,
+    )
+    return solov2(num_classes, **{**sizes, **options})
 
 
 def tiny_segmentor(num_classes=3):

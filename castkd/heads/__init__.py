@@ -1,5 +1,6 @@
-"""Heads that castkd adds to students and teachers."""
+"""Heads that castkd adds to students and teachers, and what reads theirs."""
 
 from castkd.heads.projection import ProjectionHead
+from castkd.heads.queries import GridQueries, Queries, SetPredictionQueries
 
-__all__ = ['ProjectionHead']
+__all__ = ['GridQueries', 'ProjectionHead', 'Queries', 'SetPredictionQueries']

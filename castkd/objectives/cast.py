@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from castkd.heads.queries import Queries
 from castkd.objectives.base import Objective
 from castkd.registry import MODELS, build_model
 from castkd.structures import STUDENT, Pass, Step
@@ -31,7 +32,7 @@ class InstanceContrast(Objective):
         views: Pairs (weak view, strong view) with the same pixel grid; the pool of negatives is all
             weak views together.
         feature: Tap of the encoder feature that is projected.
-        head: Path of the query head; its output is (class logits per layer, mask logits per layer).
+        queries: Config of what reads the student's queries from its head (see :mod:`castkd.heads.queries`).
         weight: lambda_pxl, see :class:`~castkd.objectives.base.Objective`.
     """
 
@@ -44,7 +45,7 @@ class InstanceContrast(Objective):
             ('unsup_teacher', 'unsup_student'),
         ),
         feature: str = 'backbone[3]',
-        head: str = 'panoptic_head',
+        queries: dict | Queries | None = None,
         weight: float | dict = 0.1,
     ) -> None:
         super().__init__(weight)
@@ -52,12 +53,11 @@ class InstanceContrast(Objective):
         self.loss = build_model(loss)
         self.views = [tuple(pair) for pair in views]
         self.feature = feature
-        self.cls_logits = f'{head}[0][-1]'
-        self.mask_logits = f'{head}[1][-1]'
+        self.queries = build_model(queries or {'type': 'castkd.SetPredictionQueries'})
 
     def passes(self) -> list[Pass]:
         """Return head runs on weak views and encoder runs on strong views."""
-        weak_taps = (self.feature, self.cls_logits, self.mask_logits)
+        weak_taps = (self.feature, *self.queries.taps)
         requests = []
         for weak, strong in self.views:
             requests.append(Pass(STUDENT, weak, 'forward', weak_taps))
@@ -77,11 +77,14 @@ class InstanceContrast(Objective):
             for view, _ in self.views
             for sample in step.targets.get(view, step.samples[view])
         ]
+        queries = [
+            self.queries({name: taps[name].detach() for name in self.queries.taps}) for taps in weak
+        ]
         value = self.loss(
             anchor,
             positive,
-            _join([taps[self.mask_logits] for taps in weak]).detach(),
-            _join([taps[self.cls_logits] for taps in weak]).detach(),
+            _join([masks for masks, _ in queries]),
+            _join([classes for _, classes in queries]),
             valid=valid_pixels(samples, size).to(anchor.device),
             instance_ids=instance_ids(samples, size).to(anchor.device),
             step=step.index,

@@ -6,5 +6,8 @@ model = dict(
     classes=_base_.classes,
     objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
 )
-train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=8, unlabeled=0)))
+train_dataloader = dict(
+    batch_sampler=dict(counts=dict(_delete_=True, labeled=8)),
+    dataset=dict(sources=dict(_delete_=True, labeled=_base_.labeled_dataset)),
+)
 train_cfg = dict(max_iters=600)

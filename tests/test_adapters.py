@@ -1,0 +1,74 @@
+"""How networks of each family run: depth of a pass, losses over some images of a batch."""
+
+import pytest
+import torch
+
+from castkd.adapters import GridMaskAdapter, QuerySegmentorAdapter, adapter_for
+from castkd.registry import build_model
+from castkd.taps import record_taps
+from tests.builders import make_sample, square_masks, tiny_mask2former, tiny_solov2
+
+SAMPLES = [
+    make_sample(square_masks(64, [(4, 4, 12), (30, 20, 28)]), [0, 1]),
+    make_sample(square_masks(64, []), []),
+    make_sample(square_masks(64, [(40, 8, 20)]), [1]),
+]
+
+
+def total(losses):
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
+@pytest.fixture
+def solo():
+    torch.manual_seed(0)
+    return build_model(tiny_solov2()).eval()
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(1)
+    return torch.randn(3, 3, 64, 64)
+
+
+def test_family_decides_the_adapter(solo):
+    assert isinstance(adapter_for(solo), GridMaskAdapter)
+    assert isinstance(adapter_for(build_model(tiny_mask2former())), QuerySegmentorAdapter)
+
+
+def test_grid_loss_over_some_images_is_their_own_loss(solo, images):
+    """With fixed batch norms, an image does not depend on its neighbours."""
+    adapter = adapter_for(solo)
+    partial = adapter.loss(solo, images, [sample.clone() for sample in SAMPLES], [0, 2])
+    alone = solo.loss(images[[0, 2]], [SAMPLES[0].clone(), SAMPLES[2].clone()])
+    assert partial.keys() == alone.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(partial[name], value)
+
+
+def test_grid_taps_see_images_without_labels(solo, images):
+    adapter = adapter_for(solo)
+    with record_taps(solo, ('mask_head[2]', 'backbone[1]')) as taps:
+        adapter.loss(solo, images, SAMPLES, [0])
+    assert taps['mask_head[2]'].shape[0] == taps['backbone[1]'].shape[0] == 3
+
+
+def test_grid_loss_over_no_image_is_a_connected_zero(solo, images):
+    loss = total(adapter_for(solo).loss(solo, images, SAMPLES, []))
+    assert loss == 0
+    loss.backward()
+    assert solo.backbone.conv1.weight.grad is not None
+
+
+def test_grid_loss_without_any_object_is_finite(solo, images):
+    loss = total(adapter_for(solo).loss(solo, images[1:2], SAMPLES[1:2], [0]))
+    assert torch.isfinite(loss)
+    assert loss > 0
+
+
+def test_grid_forward_fires_hooks_of_the_head(solo, images):
+    with record_taps(solo, ('mask_head[2]',)) as taps:
+        kernels, scores, features = adapter_for(solo).forward(solo, images, SAMPLES)
+    assert taps['mask_head[2]'] is features
+    assert [tuple(score.shape) for score in scores] == [(3, 2, n, n) for n in (8, 6, 4, 2)]
+    assert len(kernels) == 4
