@@ -6,28 +6,31 @@ import copy
 import io
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import LOOPS, MODELS, DefaultScope
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop
 from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import list_images
 from castkd.engine.manifest import DONE, Manifest
+from castkd.engine.measuring import (
+    bare_loader,
+    count_operations,
+    one_image,
+    time_prediction,
+    time_training,
+)
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
 from castkd.engine.stage import describe_images, describe_passes, image_counts
@@ -36,7 +39,6 @@ from castkd.structures import STUDENT
 from castkd.visualization.report import duration_text
 
 _STAGE_REFERENCE = re.compile(r'\{([\w-]+)\.\w+\}')
-_TIMED_STEPS = 2
 _STAND_IN_IMAGES = 64
 
 
@@ -74,6 +76,8 @@ class StagePlan:
         passes: Runs of the networks in the first step, in words.
         losses: Name and weight of the objectives in the first step.
         seconds_per_step: Measured on real data on this machine; None when it could not be.
+        predictions: Images that are predicted, in all validations or by a stage that labels.
+        seconds_per_image: Of a prediction, measured on validation images; None when it could not be.
         notes: What is not there yet, or what went wrong, one line each.
     """
 
@@ -87,18 +91,32 @@ class StagePlan:
     passes: str = ''
     losses: str = ''
     seconds_per_step: float | None = None
+    predictions: int = 0
+    seconds_per_image: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def prediction_seconds(self) -> float | None:
+        """Time of all predictions, None when it is unknown."""
+        return None if self.seconds_per_image is None else self.seconds_per_image * self.predictions
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of the whole stage as far as it was measured, None when its main part was not."""
+        if self.kind != TRAIN:
+            return self.prediction_seconds
+        if self.seconds_per_step is None:
+            return None
+        return self.seconds_per_step * self.iterations + (self.prediction_seconds or 0.0)
 
     @property
     def estimate(self) -> str:
         """Time of the whole stage in words, empty when it is unknown."""
-        if self.seconds_per_step is None:
-            return ''
-        return f'~ {duration_text(self.seconds_per_step * self.iterations)}'
+        return _about(self.seconds)
 
 
 def plan_stages(recipe: Recipe, stages: Sequence[Stage]) -> list[StagePlan]:
-    """Build what can be built of the stages and run a training step of each where its data are there.
+    """Build what can be built of the stages, and train and predict a few batches of each where its data are there.
 
     Args:
         recipe: The recipe.
@@ -107,14 +125,15 @@ def plan_stages(recipe: Recipe, stages: Sequence[Stage]) -> list[StagePlan]:
     Returns:
         One plan per stage. Networks have random weights, except teachers whose files exist.
     """
-    manifest = Manifest.load(recipe.work_dir)
+    planner = _Planner(recipe)
     with _quiet():
-        return [_plan_stage(stage, manifest) for stage in stages]
+        return [planner.plan(stage) for stage in stages]
 
 
 def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
     """Return the tables for the terminal: stages, steps, networks, notes."""
-    stages = _table(f'{title}: stages', 'stage', 'kind', 'state', 'steps', 'images', 'time')
+    columns = ('stage', 'kind', 'state', 'steps', 'images', 'time', 'of it predictions')
+    stages = _table(f'{title}: stages', *columns)
     steps = _table('one training step', 'stage', 'reads', 'passes', 'losses')
     sizes = ('parameters', 'GFLOPs per image', 'memory')
     networks = _table('networks', 'stage', 'network', 'class', *sizes)
@@ -122,7 +141,16 @@ def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
     for plan in plans:
         images = ' + '.join(f'{count} {source}' for source, count in plan.images.items())
         count = str(plan.iterations or '')
-        stages.add_row(plan.name, plan.kind, plan.state, count, images, plan.estimate)
+        predictions = f'{plan.predictions} {_about(plan.prediction_seconds)}'.strip()
+        stages.add_row(
+            plan.name,
+            plan.kind,
+            plan.state,
+            count,
+            images,
+            plan.estimate,
+            predictions if plan.predictions else '',
+        )
         if plan.step or plan.passes:
             steps.add_row(plan.name, plan.step, plan.passes, plan.losses)
         for item in plan.networks:
@@ -131,11 +159,14 @@ def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
             networks.add_row(plan.name, item.name, item.kind, parameters, flops, memory)
         for note in plan.notes:
             notes.add_row(plan.name, note)
-    left = [plan for plan in plans if plan.seconds_per_step is not None and plan.state != DONE]
+    left = [plan.seconds for plan in plans if plan.seconds is not None and plan.state != DONE]
     if left:
-        seconds = sum(plan.seconds_per_step * plan.iterations for plan in left)
-        stages.caption = f'training still to do: ~ {duration_text(seconds)} on this machine'
+        stages.caption = f'still to do: {_about(sum(left))} on this machine'
     return [table for table in (stages, steps, networks, notes) if table.row_count]
+
+
+def _about(seconds: float | None) -> str:
+    return '' if seconds is None else f'~ {duration_text(seconds)}'
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -158,27 +189,94 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _plan_stage(stage: Stage, manifest: Manifest) -> StagePlan:
-    record = manifest.stages.get(stage.name)
-    plan = StagePlan(stage.name, stage.kind)
-    if record is not None and record.state == DONE:
-        plan.state = 'done'
-    waiting = [name for name, output in stage.uses if manifest.output(name, output) is None]
-    plan.notes += [
-        f'takes files from stage {name!r}, which is not finished' for name in dict.fromkeys(waiting)
-    ]
-    if stage.kind != TRAIN:
-        plan.images = _image_files(stage.options['images'], plan)
+class _Planner:
+    """Plans stages of one recipe. A network is timed once, in the stage that trains it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.manifest = Manifest.load(recipe.work_dir)
+        self.stages = {stage.name: stage for stage in recipe.stages}
+        self.seconds_per_image: dict[str, float | None] = {}
+
+    def plan(self, stage: Stage) -> StagePlan:
+        """Return the plan of a stage."""
+        record = self.manifest.stages.get(stage.name)
+        plan = StagePlan(stage.name, stage.kind)
+        if record is not None and record.state == DONE:
+            plan.state = 'done'
+        uses = dict.fromkeys(
+            name for name, output in stage.uses if self.manifest.output(name, output) is None
+        )
+        plan.notes += [f'takes files from stage {name!r}, which is not finished' for name in uses]
+        if stage.kind != TRAIN:
+            self._plan_labels(stage, plan)
+            return plan
+        config = self._config(stage)
+        with _scope_of(config):
+            self._plan_training(stage, config, plan)
         return plan
 
-    def lookup(name: str, output: str | None, where: str) -> str:
-        path = manifest.output(name, output or '')
-        return str(path) if path else f'{{{name}.{output}}}'
+    def _config(self, stage: Stage) -> Config:
+        """Return a stage's config with the files that exist already."""
 
-    config = Config(substitute(copy.deepcopy(stage.config), lookup))
-    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine'):
-        _plan_training(config, plan)
-    return plan
+        def lookup(name: str, output: str | None, where: str) -> str:
+            path = self.manifest.output(name, output or '')
+            return str(path) if path else f'{{{name}.{output}}}'
+
+        return Config(substitute(copy.deepcopy(stage.config), lookup))
+
+    def _plan_labels(self, stage: Stage, plan: StagePlan) -> None:
+        plan.images = _image_files(stage.options['images'], plan)
+        plan.predictions = sum(plan.images.values())
+        # Its config is its own, or that of the stage that trains its network.
+        owner = self.stages.get(_awaited(stage.options.get('config')) or '', stage)
+        config = self._config(owner)
+        if owner.name not in self.seconds_per_image and 'model' in config:
+            with _scope_of(config):
+                self._time_prediction(owner, config, _build_model(config), plan)
+        plan.seconds_per_image = self.seconds_per_image.get(owner.name)
+
+    def _plan_training(self, stage: Stage, config: Config, plan: StagePlan) -> None:
+        plan.iterations = _iterations(config.train_cfg, None)
+        torch.manual_seed(_seed(config))
+        model = _build_model(config)
+        networks = {STUDENT: getattr(model, 'student', model)}
+        networks.update(
+            {name: teacher.model for name, teacher in getattr(model, 'teachers', {}).items()}
+        )
+        plan.networks = [_network(name, network) for name, network in networks.items()]
+        if hasattr(model, 'plan'):
+            plan.passes = describe_passes(model.plan(0))
+            plan.losses = _active(model)
+        loader = _training_loader(config, plan)
+        if loader is not None:
+            plan.iterations = _iterations(config.train_cfg, loader)
+            _measure_training(config, model, networks, loader, plan)
+        images = self._time_prediction(stage, config, model, plan)
+        plan.predictions = images * _validations(config.train_cfg)
+        plan.seconds_per_image = self.seconds_per_image[stage.name]
+
+    def _time_prediction(
+        self, stage: Stage, config: Config, model: nn.Module, plan: StagePlan
+    ) -> int:
+        """Time predictions of a stage's network on its validation images; return how many of those there are."""
+        self.seconds_per_image[stage.name] = None
+        if config.get('val_dataloader') is None:
+            return 0
+        try:
+            loader = bare_loader(config.val_dataloader, _seed(config))
+            self.seconds_per_image[stage.name] = time_prediction(model, loader)
+        except (CastkdError, OSError) as error:
+            plan.notes.append(f'validation: {error}')
+            return 0
+        return len(loader.dataset)
+
+
+def _scope_of(config: Config) -> AbstractContextManager:
+    return DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine')
+
+
+def _seed(config: Config) -> int:
+    return (config.get('randomness') or {}).get('seed') or 0
 
 
 def _image_files(images: str | Sequence[str], plan: StagePlan) -> dict[str, int]:
@@ -190,26 +288,6 @@ def _image_files(images: str | Sequence[str], plan: StagePlan) -> dict[str, int]
         return {}
 
 
-def _plan_training(config: Config, plan: StagePlan) -> None:
-    plan.iterations = _iterations(config.train_cfg, None)
-    seed = (config.get('randomness') or {}).get('seed') or 0
-    torch.manual_seed(seed)
-    model = _build_model(config)
-    networks = {STUDENT: getattr(model, 'student', model)}
-    networks.update(
-        {name: teacher.model for name, teacher in getattr(model, 'teachers', {}).items()}
-    )
-    plan.networks = [_network(name, network) for name, network in networks.items()]
-    if hasattr(model, 'plan'):
-        plan.passes = describe_passes(model.plan(0))
-        plan.losses = _active(model)
-    loader = _loader(config, plan, seed)
-    if loader is None:
-        return
-    plan.iterations = _iterations(config.train_cfg, loader)
-    _measure(config, model, networks, loader, plan)
-
-
 def _iterations(train_cfg: Mapping[str, Any], loader: DataLoader | None) -> int:
     """Return the number of steps; epochs count once their length is known."""
     if 'max_iters' in train_cfg:
@@ -219,6 +297,14 @@ def _iterations(train_cfg: Mapping[str, Any], loader: DataLoader | None) -> int:
     if loader is None or by_iterations:
         return 0
     return int(train_cfg.get('max_epochs', 0)) * len(loader)
+
+
+def _validations(train_cfg: Mapping[str, Any]) -> int:
+    """Return how often a stage validates: every ``val_interval`` steps or epochs, and at its end."""
+    total = train_cfg.get('max_iters', train_cfg.get('max_epochs', 0))
+    interval, first = train_cfg.get('val_interval', 1), train_cfg.get('val_begin', 1)
+    inside = [when for when in range(interval, total, interval) if when >= first]
+    return len(inside) + 1
 
 
 def _build_model(config: Config) -> nn.Module:
@@ -243,11 +329,9 @@ def _network(name: str, network: nn.Module) -> NetworkPlan:
     return NetworkPlan(name, type(network).__name__, parameters, size / 2**20)
 
 
-def _loader(config: Config, plan: StagePlan, seed: int) -> DataLoader | None:
-    """Return the training loader without worker processes, None when its data are not there."""
+def _training_loader(config: Config, plan: StagePlan) -> DataLoader | None:
+    """Return the training loader, None when its data are not there."""
     loader = copy.deepcopy(dict(config.train_dataloader))
-    loader.update(num_workers=0, persistent_workers=False)
-    loader.pop('prefetch_factor', None)
     missing = _awaited(loader)
     if missing and not _use_labeled_instead(loader['dataset']):
         plan.notes.append(
@@ -255,7 +339,7 @@ def _loader(config: Config, plan: StagePlan, seed: int) -> DataLoader | None:
         )
         return None
     try:
-        built = Runner.build_dataloader(loader, seed=seed)
+        built = bare_loader(loader, _seed(config))
     except (CastkdError, OSError) as error:
         plan.notes.append(f'data: {error}')
         return None
@@ -290,68 +374,19 @@ def _use_labeled_instead(dataset: dict) -> bool:
     return _awaited(dataset) is None
 
 
-def _measure(
+def _measure_training(
     config: Config,
     model: nn.Module,
     networks: Mapping[str, nn.Module],
     loader: DataLoader,
     plan: StagePlan,
 ) -> None:
-    """Time real training steps and count operations of one image of a real batch."""
-    batches = iter(loader)
-    wrapper = build_optim_wrapper(model, copy.deepcopy(config.optim_wrapper))
-    model.train()
+    """Time training steps and count the operations of one image of a batch."""
     try:
-        with _loaded_where_possible(model):
-            for _ in range(_TIMED_STEPS):
-                started = time.perf_counter()
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                model.train_step(batch, wrapper)
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                plan.seconds_per_step = time.perf_counter() - started
+        plan.seconds_per_step, batch = time_training(model, config.optim_wrapper, loader)
     except CastkdError as error:
         plan.notes.append(f'a training step fails: {error}')
         return
-    image, sample = _one_image(model, batch)
+    image, sample = one_image(model, batch)
     for item in plan.networks:
-        item.flops = _flops(networks[item.name], image, sample)
-
-
-@contextmanager
-def _loaded_where_possible(model: nn.Module) -> Iterator[None]:
-    """Let teachers work with random weights where their files do not exist yet."""
-    for teacher in getattr(model, 'teachers', {}).values():
-        file = getattr(teacher, 'checkpoint', None)
-        if file is None or Path(file).is_file():
-            teacher.load()
-        teacher.connect(model.student, model.classes)
-    yield
-
-
-def _one_image(model: nn.Module, batch: Mapping[str, Any]) -> tuple[torch.Tensor, list]:
-    """Return one normalised image (1, 3, H, W) of a batch, of the first view if it has several, and its sample."""
-    data = model.data_preprocessor(copy.deepcopy(batch), True)
-    inputs, samples = data['inputs'], data['data_samples']
-    if isinstance(inputs, Mapping):
-        view = next(iter(inputs))
-        inputs, samples = inputs[view], samples[view]
-    return inputs[:1], samples[:1]
-
-
-@torch.no_grad()
-def _flops(network: nn.Module, image: torch.Tensor, samples: list) -> float | None:
-    """Return the operations (two per multiply-add) of one prediction, None when the network cannot make one."""
-    training = network.training
-    network.eval()
-    counter = FlopCounterMode(display=False)
-    try:
-        with counter:
-            network(image, copy.deepcopy(samples), mode='tensor')
-    except (TypeError, RuntimeError, KeyError, AttributeError):
-        return None
-    finally:
-        network.train(training)
-    return float(counter.get_total_flops())
+        item.flops = count_operations(networks[item.name], image, sample)

@@ -25,6 +25,11 @@ def test_a_stage_is_built_and_timed(tmp_path):
     assert first.networks[0].parameters == 2
     assert first.networks[0].flops == 2
     assert first.seconds_per_step > 0
+    assert first.seconds_per_image > 0
+    assert first.predictions == 4
+    assert first.seconds == pytest.approx(
+        4 * first.seconds_per_step + 4 * first.seconds_per_image, rel=1e-6
+    )
     assert first.estimate.startswith('~ ')
     assert first.notes == []
     assert second.notes == ["takes files from stage 'first', which is not finished"]
@@ -45,6 +50,78 @@ def test_epochs_become_steps(tmp_path):
     recipe = load_recipe(path, work_dir=tmp_path / 'w')
     (plan,) = plan_stages(recipe, recipe.stages)
     assert plan.iterations == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'validations'),
+    [
+        ('by_epoch=False, max_iters=4, val_interval=2', 2),
+        ('by_epoch=False, max_iters=5, val_interval=2', 3),
+        ('by_epoch=False, max_iters=5, val_interval=1, val_begin=4', 2),
+        ('by_epoch=True, max_epochs=3, val_interval=1', 3),
+    ],
+)
+def test_every_validation_predicts_all_images(tmp_path, train_cfg, validations):
+    config = CONFIG.replace('by_epoch=False, max_iters=4, val_interval=100', train_cfg)
+    recipe = load_recipe(write_project(tmp_path, config=config).with_name('stage.py'))
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert plan.predictions == 4 * validations
+
+
+def test_a_stage_without_validation_predicts_nothing(tmp_path):
+    path = write_project(tmp_path).with_name('stage.py')
+    keys = ('val_dataloader', 'val_cfg', 'val_evaluator')
+    recipe = load_recipe(path, cfg_options=dict.fromkeys(keys))
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert (plan.predictions, plan.seconds_per_image) == (0, None)
+    assert plan.seconds == plan.seconds_per_step * 4
+
+
+def test_validation_data_that_cannot_be_read_are_a_note(tmp_path):
+    path = write_project(tmp_path).with_name('stage.py')
+    options = {'val_dataloader.batch_size': 8, 'val_dataloader.drop_last': True}
+    recipe = load_recipe(path, cfg_options=options)
+    (plan,) = plan_stages(recipe, recipe.stages)
+    assert plan.notes == [
+        'validation: 4 images make no batch; check the data, batch_size and drop_last'
+    ]
+    assert plan.seconds_per_image is None
+    assert plan.estimate.startswith('~ ')
+
+
+LABEL_RECIPE = """
+recipe = [
+    dict(name='adapt', config='stage.py'),
+    dict(name='label', kind='pseudo_label', config='{adapt.config}', checkpoint='{adapt.checkpoint}', images='images'),
+    dict(name='other', kind='pseudo_label', config='stage.py', checkpoint='{adapt.checkpoint}', images='images'),
+]
+"""
+
+
+def label_recipe(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / 'images').mkdir()
+    for name in ('a.png', 'b.jpg', 'c.png'):
+        (folder / 'images' / name).touch()
+    return load_recipe(write_project(folder, LABEL_RECIPE), work_dir=folder / 'w')
+
+
+def test_labelling_takes_as_long_as_the_network_of_its_config_predicts(tmp_path, monkeypatch):
+    recipe = label_recipe(tmp_path, monkeypatch)
+    adapt, label, other = plan_stages(recipe, recipe.stages)
+    assert label.seconds_per_image == adapt.seconds_per_image
+    assert other.seconds_per_image not in (None, adapt.seconds_per_image)
+    for plan in (label, other):
+        assert plan.predictions == 3
+        assert plan.seconds == 3 * plan.seconds_per_image
+        assert plan.estimate.startswith('~ ')
+
+
+def test_labelling_alone_is_timed_too(tmp_path, monkeypatch):
+    recipe = label_recipe(tmp_path, monkeypatch)
+    (label,) = plan_stages(recipe, recipe.select('label'))
+    assert label.seconds_per_image > 0
+    assert label.notes == ["takes files from stage 'adapt', which is not finished"]
 
 
 def test_finished_stages_are_known(tmp_path):
@@ -193,6 +270,8 @@ def test_the_tables_show_everything(tmp_path):
     recipe = distiller_recipe(tmp_path)
     plans = plan_stages(recipe, recipe.stages)
     plans.append(StagePlan('tune', 'train', iterations=60, seconds_per_step=2.0))
+    plans.append(StagePlan('label', 'pseudo_label', predictions=700, seconds_per_image=0.1))
+    plans.append(StagePlan('old', 'train', DONE, iterations=60, seconds_per_step=2.0))
     console = Console(width=200, record=True, file=io.StringIO())
     for table in plan_tables('recipe.py', plans):
         console.print(table)
@@ -203,6 +282,7 @@ def test_the_tables_show_everything(tmp_path):
         'Mask2Former',
         'unsup x 2',
         '~ 2 min 0 s',
-        'to do: ~ 2 min 0 s on this',
+        '700 ~ 1 min 10 s',
+        'to do: ~ 3 min 10 s on this',
     ):
         assert word in text
