@@ -43,7 +43,7 @@ def check_report(recipe: Recipe) -> None:
     curves = recipe.report.get('curves') or ()
     if not isinstance(curves, (list, tuple)) or not all(isinstance(name, str) for name in curves):
         raise ConfigError(f'report.curves: must be a list of names of scalars, got {curves!r}')
-    report_rows(recipe, Manifest(recipe.work_dir))
+    wanted_rows(recipe)
     picture_options(recipe)
 
 
@@ -84,29 +84,37 @@ def write_results(recipe: Recipe, manifest: Manifest, *, anew: bool = True) -> d
     return content
 
 
-def report_rows(recipe: Recipe, manifest: Manifest) -> list[ReportRow]:
-    """Return the rows that ``report.rows`` of the recipe asks for, as far as their stages are finished.
-
-    Without ``report.rows`` every stage is a row.
+def wanted_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return stage and label of the rows that ``report.rows`` of the recipe asks for; without it all stages are rows.
 
     Raises:
         ConfigError: When a row names no stage of the recipe.
     """
     names = [stage.name for stage in recipe.stages]
     wanted = recipe.report.get('rows') or [{'stage': name} for name in names]
-    rows = []
     for index, entry in enumerate(wanted):
         name = entry.get('stage')
         if name not in names:
             raise ConfigError(
                 f'report.rows.{index}.stage: no stage {name!r}; {near_names(str(name), names)}'
             )
+    return [(entry['stage'], entry.get('label', entry['stage'])) for entry in wanted]
+
+
+def report_rows(recipe: Recipe, manifest: Manifest) -> list[ReportRow]:
+    """Return the rows of :func:`wanted_rows` whose stages are finished.
+
+    Raises:
+        ConfigError: When a row names no stage of the recipe.
+    """
+    rows = []
+    for name, label in wanted_rows(recipe):
         record = manifest.stages.get(name)
         if record is None or record.state != DONE:
             continue
         row = ReportRow(
             stage=name,
-            label=entry.get('label', name),
+            label=label,
             images=record.images,
             iterations=record.iterations,
             parameters=record.parameters,

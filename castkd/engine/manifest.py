@@ -195,13 +195,21 @@ def text_sha256(text: str) -> str:
 
 
 def changed_keys(old: str, new: str) -> list[str]:
-    """Return the dotted keys in which two texts of :func:`config_text` differ, with old and new values."""
-    before, after = dict(_flat(json.loads(old))), dict(_flat(json.loads(new)))
+    """Return the dotted keys in which two texts of :func:`config_text` differ, with old and new values, shortened."""
     return [
-        f'{key} ({_short(before, key)} -> {_short(after, key)})'
+        f'{key} ({_short(before)} -> {_short(after)})'
+        for key, (before, after) in differences(old, new).items()
+    ]
+
+
+def differences(old: str, new: str) -> dict[str, tuple[str, str]]:
+    """Return old and new value as text by dotted key in which two texts of :func:`config_text` differ."""
+    before, after = dict(_flat(json.loads(old))), dict(_flat(json.loads(new)))
+    return {
+        key: (_text(before, key), _text(after, key))
         for key in sorted({*before, *after})
         if before.get(key, _ABSENT) != after.get(key, _ABSENT)
-    ]
+    }
 
 
 def input_files(config: Mapping[str, Any]) -> dict[str, Path]:
@@ -227,10 +235,11 @@ def _named_files(value: Any, root: str) -> Iterable[Path]:  # noqa: ANN401 - con
 _ABSENT = object()
 
 
-def _short(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return 'absent'
-    text = repr(values[key])
+def _text(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else 'absent'
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 

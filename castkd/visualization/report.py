@@ -79,7 +79,7 @@ def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
                 row.label,
                 ' + '.join(f'{count} {source}' for source, count in row.images.items()),
                 str(row.iterations) if row.iterations else '',
-                _count_text(row.parameters),
+                count_text(row.parameters),
                 *numbers,
                 duration_text(row.seconds) + ('+' if row.resumed else ''),
             ]
@@ -180,11 +180,12 @@ def _inline(content: bytes) -> str:
     return 'data:image/png;base64,' + base64.b64encode(content).decode()
 
 
-def _metric_text(value: float | None) -> str:
-    return '' if value is None else f'{value:.3f}'
-
-
-def _count_text(count: int) -> str:
+def count_text(count: int) -> str:
+    """Return a number of parameters for people: ``12.40 M``; nothing for 0."""
     if not count:
         return ''
     return f'{count / 1e6:.2f} M' if count >= 1e5 else str(count)
+
+
+def _metric_text(value: float | None) -> str:
+    return '' if value is None else f'{value:.3f}'
