@@ -132,7 +132,7 @@ def plan_stages(recipe: Recipe, stages: Sequence[Stage]) -> list[StagePlan]:
 
 def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
     """Return the tables for the terminal: stages, steps, networks, notes."""
-    columns = ('stage', 'kind', 'state', 'steps', 'images', 'time', 'of it predictions')
+    columns = ('stage', 'kind', 'state', 'steps', 'images', 'time', 'of it predicting')
     stages = _table(f'{title}: stages', *columns)
     steps = _table('one training step', 'stage', 'reads', 'passes', 'losses')
     sizes = ('parameters', 'GFLOPs per image', 'memory')
