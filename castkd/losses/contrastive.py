@@ -96,7 +96,9 @@ def instance_pixel_contrast(
             ``separation`` (their difference), ``zero_weight_share`` (anchors without a negative),
             ``mask_entropy`` (of the softmax over queries, in nats, mean over pixels) and, with
             ``instance_ids``, ``false_negative_rate`` (share of the anchor's own instance among the
-            negatives of anchors that lie on one). A mean over nothing is 0.
+            negatives of anchors that lie on one). Where those are forbidden it is 0, and
+            ``cue_false_negative_rate`` says what it would be: the share that the anchor's own instance
+            has in the weight of its candidates. A mean over nothing is 0.
 
     Returns:
         The loss, a scalar of at least 0.
@@ -137,6 +139,7 @@ def instance_pixel_contrast(
             temperature=temperature,
             hinge=hinge,
             negative_grad=negative_grad,
+            forbids=forbid_same_instance and instance is not None and pool == 'batch',
             measure=statistics is not None,
         )
         rows = _anchor_rows(masks, foreground_only, take)

@@ -22,6 +22,7 @@ class ContrastTerms:
         image: Image per pixel (M,).
         instance: Instance per pixel (M,), unique in the batch, negative for none; or None.
         group: Group per pixel (M,); a pixel is no negative for its own group.
+        forbids: Whether the groups are known instances, which are then no negatives.
         measure: Whether to keep the sums for the statistics.
     """
 
@@ -36,11 +37,12 @@ class ContrastTerms:
     temperature: float
     hinge: float | None
     negative_grad: bool
+    forbids: bool
     measure: bool
 
     def __post_init__(self) -> None:
         """Start the sums at zero."""
-        names = ('used', 'positives', 'negatives', 'drawn', 'false', 'on_instance')
+        names = ('used', 'positives', 'negatives', 'drawn', 'false', 'on_instance', 'own', 'owners')
         self.sums = {name: self.positive.new_zeros(()) for name in names}
 
     def __call__(self, embeddings: Tensor, rows: Tensor) -> Tensor:
@@ -64,7 +66,11 @@ class ContrastTerms:
         if self.cross_cue is not None:
             across = dissimilarity(self.cross_cue[rows], self.cross_cue)
             weights = torch.where(self.image[rows, None] == self.image, weights, across)
+        count = self.measure and self.forbids
+        allowed = weights.sum(dim=1) - weights.gather(1, rows[:, None])[:, 0] if count else None
         weights.masked_fill_(self.group[rows, None] == self.group, 0.0)
+        if count:
+            self._count_forbidden(rows, allowed, weights.sum(dim=1))
         if self.num_negatives is None or self.num_negatives >= weights.shape[1]:
             return None, weights > 0
         return draw_negatives(weights, self.num_negatives, self.generator)
@@ -85,6 +91,12 @@ class ContrastTerms:
             self.sums['false'] += (drawn & (own == other) & (own >= 0)).sum()
             self.sums['on_instance'] += (drawn & (own >= 0)).sum()
 
+    def _count_forbidden(self, rows: Tensor, before: Tensor, after: Tensor) -> None:
+        """Count which share of the weight of other pixels (n,) the own instance had before it was forbidden."""
+        owners = (self.instance[rows] >= 0) & (before > 0)
+        self.sums['own'] += torch.where(owners, 1 - after / before, 0.0).sum()
+        self.sums['owners'] += owners.sum()
+
     @property
     def used(self) -> Tensor:
         """Number of anchors with a negative, at least 1 so that it can divide."""
@@ -103,6 +115,8 @@ class ContrastTerms:
         }
         if self.instance is not None:
             result['false_negative_rate'] = sums['false'] / sums['on_instance'].clamp(min=1)
+        if self.forbids:
+            result['cue_false_negative_rate'] = sums['own'] / sums['owners'].clamp(min=1)
         return result
 
 

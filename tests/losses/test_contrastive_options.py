@@ -50,6 +50,30 @@ def test_known_instances_are_no_negatives():
     torch.testing.assert_close(loss(**inputs, instance_ids=-whole - 1), loss(**inputs))
 
 
+@pytest.mark.parametrize('chunk_size', [3, 1024])
+def test_what_the_cue_alone_would_draw_is_measured_where_it_is_forbidden(chunk_size):
+    inputs = random_case(images=2, size=(1, 4))
+    ids = torch.tensor([[[0, 0, 0, 0]], [[0, 0, -1, -1]]])
+    loss = InstancePixelContrast(2, cue='uniform', chunk_size=chunk_size)
+    loss(**inputs, instance_ids=ids)
+    # Of 7 other pixels, 3 belong to the instance for four anchors, 1 for two.
+    rate = loss.last_statistics['cue_false_negative_rate']
+    assert rate.item() == pytest.approx((4 * 3 + 2 * 1) / 7 / 6)
+    # A cue that knows the instances draws none of them.
+    masks = torch.full((1, 2, 1, 4), -9.0)
+    masks[:, 0, :, :2] = masks[:, 1, :, 2:] = 9.0
+    one = {name: value[:1] for name, value in inputs.items()}
+    one.update(mask_logits=masks, cls_logits=torch.randn(1, 2, 3))
+    loss = InstancePixelContrast(2, cue='mask', chunk_size=chunk_size)
+    loss(**one, instance_ids=torch.tensor([[[0, 0, 1, 1]]]))
+    assert loss.last_statistics['cue_false_negative_rate'].item() == pytest.approx(0, abs=1e-4)
+    # Nothing is forbidden, or nothing could be: there is no such rate.
+    for options in ({'forbid_same_instance': False}, {'pool': 'cross_image'}):
+        loss = InstancePixelContrast(2, **options)
+        loss(**inputs, instance_ids=ids)
+        assert 'cue_false_negative_rate' not in loss.last_statistics
+
+
 def test_ids_that_only_measure():
     inputs = random_case(images=2, size=(1, 4))
     ids = torch.tensor([[[5, 5, 5, -1]], [[5, 2, -3, -3]]])
