@@ -58,7 +58,8 @@ report = dict(
         dict(stage='distill', label='student, distilled (2)'),
         dict(stage='finetune', label='student, fine-tuned (3)'),
     ],
-    pictures=dict(num=6),
+    curves=['cast.separation', 'cast.cue_false_negative_rate', 'cast.mask_entropy'],
+    pictures=dict(best=3, worst=3),
 )
 # They are in the recipe now; as variables they would take options that change nothing.
 del randomness, pseudo_labels, pool

@@ -31,7 +31,13 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 randomness = dict(seed=0)
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+# Statistics of a step scatter as its losses do: both are logged as means over the window.
+log_processor = dict(
+    type='LogProcessor',
+    window_size=50,
+    by_epoch=False,
+    mean_pattern=r'loss|time|grad_norm|^(cast|pseudo)\.',
+)
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 
