@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CastkdError(Exception):
@@ -36,6 +37,20 @@ def one_line(error: CastkdError) -> str:
     """
     last = (str(error).strip().splitlines() or [''])[-1]
     return last.removeprefix(f'{type(error).__module__}.{type(error).__qualname__}: ')
+
+
+@contextmanager
+def in_one_line(prefix: str = '') -> Iterator[None]:
+    """Shorten castkd's errors inside the context to the line that was meant for people.
+
+    Args:
+        prefix: Put in front of it.
+    """
+    try:
+        yield
+    except CastkdError as error:
+        error.args = (prefix + one_line(error),)
+        raise
 
 
 def near_names(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -20,9 +20,10 @@ from rich.table import Table
 from castkd.apis.student import building, dataset_meta, read_config, student_config
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.checks import check_choice
+from castkd.engine.data_check import check_evaluation_data
 from castkd.engine.stage import unwrapped
 from castkd.engine.storage import AtomicLocalBackend
-from castkd.errors import ConfigError, DataError
+from castkd.errors import ConfigError, DataError, in_one_line
 
 VISUALIZATION = {
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
@@ -67,6 +68,7 @@ def test(
             raise ConfigError(f'config {cfg.filename!r} has no {key}; it says what to test on')
     content = load_checkpoint(checkpoint)
     dataset_meta(cfg, content, str(checkpoint))
+    check_evaluation_data(cfg, 'test_dataloader')
     stem = Path(cfg.filename).stem if cfg.filename else 'test'
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or Path('work_dirs', stem))
     cfg.launcher = launcher
@@ -91,7 +93,8 @@ def _run(cfg: Config, state: Mapping, source: str) -> dict[str, float]:
         load_strict(unwrapped(runner.model), state, source)
         with building(cfg, 'test_dataloader or test_evaluator'):
             runner.test_loop  # noqa: B018 - the property builds dataset, loader and evaluator
-        metrics = runner.test()
+        with in_one_line():
+            metrics = runner.test()
     except OSError as error:
         raise DataError(
             f'test: {error}; check data_root, ann_file and data_prefix of test_dataloader.dataset, and work_dir'

@@ -73,8 +73,9 @@ def read_dataset(owner: str, dataset: BaseDataset) -> Reading:
             AssertionError,
         ) as error:
             text = ' '.join(str(error).split())
+            reason = getattr(error, 'strerror', None) or f'{type(error).__name__}: {text}'
             raise DataError(
-                f'{reading.owner} cannot be read ({type(error).__name__}: {text}); check data_root and ann_file'
+                f'{reading.owner} cannot be read ({reason}); check data_root and ann_file'
             ) from error
     if dataset._indices is not None:
         reading.names = image_names(dataset)

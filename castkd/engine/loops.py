@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from castkd.datasets.samplers import derive_seed
-from castkd.errors import CastkdError, ConfigError, one_line
+from castkd.errors import ConfigError, in_one_line
 from castkd.registry import LOOPS
 
 SAMPLER_KEY = 'castkd.sampler'
@@ -89,10 +89,8 @@ class _Batches:
     def __next__(self) -> object:
         if self._iterator is None:
             self._iterator = iter(self._dataloader)
-        try:
+        with in_one_line():
             return next(self._iterator)
-        except CastkdError as error:
-            raise type(error)(one_line(error)) from error
 
     def skip_iter(self, num_iters: int) -> None:
         """Begin behind ``num_iters`` batches; mmengine's loop calls it when it resumes."""

@@ -29,7 +29,7 @@ from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
 from castkd.engine.stage import StageJob, StageResult, resume_point, start_processes
 from castkd.engine.storage import AtomicLocalBackend
-from castkd.errors import CastkdError, ConfigError, DataError
+from castkd.errors import ConfigError, DataError, in_one_line
 
 _SHOWN_CHANGES = 4
 _POLL_SECONDS = 2
@@ -223,15 +223,11 @@ class RecipeRunner:
         # A stage that is made again is recorded as finished until then; _wait_for reads the record.
         barrier()
         started = time.perf_counter()
-        try:
+        with in_one_line('' if self.recipe.single else f'stage {stage.name!r}: '):
             if stage.kind == TRAIN or is_main_process():
                 result = self.runners[stage.kind](job)
             else:
                 self._wait_for(stage)
-        except CastkdError as error:
-            if not self.recipe.single:
-                error.args = (f'stage {stage.name!r}: {error}',)
-            raise
         if is_main_process():
             self._note_end(stage, result, time.perf_counter() - started)
         barrier()

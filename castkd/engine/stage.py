@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -25,8 +26,10 @@ from torch import nn
 
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import write_split
+from castkd.engine.data_check import check_training_data
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, TrainingError
+from castkd.hooks.first_weights import FirstWeights
 from castkd.hooks.stage_metrics import StageMetrics
 from castkd.structures import Pass
 
@@ -226,12 +229,11 @@ def _build_runner(cfg: Config) -> Runner:
 
 
 def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
-    watch = next((hook for hook in runner.hooks if isinstance(hook, StageMetrics)), None)
-    if watch is None:
-        watch = StageMetrics()
-        runner.register_hook(watch)
+    watch = _with_hook(runner, StageMetrics)
+    _with_hook(runner, FirstWeights)
     model = unwrapped(runner.model)
     loader = runner.train_dataloader
+    check_training_data(runner.cfg, loader.dataset, image_counts(loader), model)
     runner.logger.info(describe_stage(job.name, model, loader, runner.max_iters))
     runner.train()
     if runner.val_loop is not None and (not watch.metrics or watch.iteration != runner.iter):
@@ -253,6 +255,15 @@ def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
         parameters=count_parameters(model),
         images=image_counts(loader),
     )
+
+
+def _with_hook(runner: Runner, kind: type[Hook]) -> Hook:
+    """Return the runner's hook of a kind, a new one when the config has none."""
+    found = next((hook for hook in runner.hooks if isinstance(hook, kind)), None)
+    if found is None:
+        found = kind()
+        runner.register_hook(found)
+    return found
 
 
 def _last_checkpoint(job: StageJob) -> Path:

@@ -1,5 +1,6 @@
 """Hooks around a training: what is checked before it, watched in it and stored beside it."""
 
+from castkd.hooks.first_weights import FirstWeights
 from castkd.hooks.nonfinite import StopOnNonFinite
 from castkd.hooks.pictures import Pictures
 from castkd.hooks.preflight import TeacherPreflight
@@ -9,6 +10,7 @@ from castkd.hooks.stage_metrics import StageMetrics
 from castkd.hooks.watchdog import Watchdog
 
 __all__ = [
+    'FirstWeights',
     'Pictures',
     'Provenance',
     'PseudoLabelStatistics',

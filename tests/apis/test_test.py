@@ -106,7 +106,7 @@ def test_wrong_input(project, tmp_path):
         run({'model.panoptic_head.num_queries': 7})
     with pytest.raises(CheckpointError, match='does not exist'):
         run({}, tmp_path / 'none.pth')
-    with pytest.raises(DataError, match=r'none\.json.*check data_root, ann_file'):
+    with pytest.raises(DataError, match=r'none\.json.*check data_root and ann_file'):
         run({'test_dataloader.dataset.ann_file': 'none.json'})
     with pytest.raises(ConfigError, match=r'test_evaluator cannot be built.*NoMetric'):
         run({'test_evaluator.type': 'NoMetric'})

@@ -1,0 +1,99 @@
+"""Checks of the data of a run before its first step: readable, apart from each other, and of the model's classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.utils.data import Dataset
+
+from castkd.datasets.reading import image_files, image_root, read_dataset, resolved
+from castkd.datasets.source import LABELED, SourceDataset
+from castkd.datasets.splits import check_disjoint
+from castkd.errors import ConfigError
+from castkd.registry import DATASETS
+
+
+def check_training_data(
+    config: Mapping[str, Any], dataset: Dataset, used: Collection[str], model: nn.Module
+) -> None:
+    """Check what a training reads, and tell a distiller the classes of its labels.
+
+    Args:
+        config: The training config, for its ``val_dataloader``.
+        dataset: The training set.
+        used: Names of its sources that batches draw from.
+        model: What is trained.
+
+    Raises:
+        ConfigError: When the distiller was told other classes than those of the labels.
+        DataError: When validation data cannot be read or are wrong, or labelled, unlabelled and validation images
+            overlap.
+    """
+    evaluated = check_evaluation_data(config, 'val_dataloader')
+    sources = _files(dataset, used)
+    labeled = {name: files for name, files in sources.items() if name == _source(LABELED)}
+    for name, files in sources.items():
+        check_disjoint({**labeled, name: files})
+        check_disjoint({name: files, 'val_dataloader': evaluated})
+    _settle_classes(model, getattr(dataset, 'metainfo', {}).get('classes'))
+
+
+def check_evaluation_data(config: Mapping[str, Any], key: str) -> list[str]:
+    """Read the data set of a validation or test loader once, before anything is built on it.
+
+    Args:
+        config: Training or test config.
+        key: ``val_dataloader`` or ``test_dataloader``.
+
+    Returns:
+        Paths of its images; none for what is no plain mm dataset of images, which is not looked at.
+
+    Raises:
+        DataError: When it cannot be read, or its annotations are wrong.
+    """
+    dataset = (config.get(key) or {}).get('dataset')
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine'):
+        if not isinstance(dataset, Mapping) or not _is_plain(dataset['type']):
+            return []
+        built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+    reading = read_dataset(f'{key}.dataset', built)
+    reading.check()
+    return resolved(image_root(built), reading.names)
+
+
+def _is_plain(kind: str | type) -> bool:
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    return inspect.isclass(kind) and issubclass(kind, BaseDataset)
+
+
+def _source(name: str) -> str:
+    return f'source {name!r}'
+
+
+def _files(dataset: Dataset, used: Collection[str]) -> dict[str, list[str]]:
+    """Return the paths of the images per source; of a dataset without sources, as ``train_dataloader``."""
+    if isinstance(dataset, SourceDataset):
+        return {_source(name): image_files(dataset.datasets[name]) for name in used}
+    if isinstance(dataset, BaseDataset) and 'img_path' in dataset.get_data_info(0):
+        return {'train_dataloader': image_files(dataset)}
+    return {}
+
+
+def _settle_classes(model: nn.Module, classes: Collection[str] | None) -> None:
+    """Let teachers be compared with the classes of the labels, also where the config does not repeat them."""
+    if classes is None or not hasattr(model, 'teachers'):
+        return
+    if model.classes is None:
+        model.classes = tuple(classes)
+    if model.classes != tuple(classes):
+        raise ConfigError(
+            f'model.classes are {model.classes}, but the training data have {tuple(classes)}; '
+            'make them equal, in the same order'
+        )
