@@ -52,13 +52,13 @@ class Tap:
         Raises:
             ConfigError: When no such module exists; the text lists near names.
         """
-        modules = dict(network.named_modules())
-        if self.module not in modules:
-            hint = near_names(self.module, (name for name in modules if name))
+        try:
+            return network.get_submodule(self.module)
+        except AttributeError:
+            hint = near_names(self.module, (name for name, _ in network.named_modules() if name))
             raise ConfigError(
                 f'tap {self.path!r}: {type(network).__name__} has no module {self.module!r}; {hint}'
-            )
-        return modules[self.module]
+            ) from None
 
     def pick(self, value: Any) -> Any:  # noqa: ANN401 - modules return anything
         """Return the element of a module's output that the indices name.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -149,14 +150,22 @@ def _ids_of(sample: object, shape: tuple[int, int], size: tuple[int, int]) -> Te
     instances = sample.get('gt_instances')
     if instances is None or len(instances) == 0 or 'masks' not in instances:
         return ids
-    masks = instances.masks.to_tensor(torch.bool, 'cpu')
-    rows = ((torch.arange(size[0]) + 0.5) * shape[0] / size[0]).long()
-    columns = ((torch.arange(size[1]) + 0.5) * shape[1] / size[1]).long()
-    masks = F.pad(masks, (0, shape[1] - masks.shape[2], 0, shape[0] - masks.shape[1]))
-    small = masks[:, rows][:, :, columns]
-    for index in masks.flatten(1).sum(1).argsort(descending=True).tolist():
-        ids[small[index]] = index
+    masks = instances.masks.masks
+    rows = _centres(size[0], shape[0], masks.shape[1])
+    columns = _centres(size[1], shape[1], masks.shape[2])
+    # Only the pixels that are asked for: the masks of a large image are many megabytes.
+    small = torch.from_numpy(masks[:, rows[:, None], columns]).bool()
+    areas = [np.count_nonzero(mask) for mask in masks]
+    corner = ids[: len(rows), : len(columns)]
+    for index in np.argsort(areas, kind='stable')[::-1].tolist():
+        corner[small[index]] = index
     return ids
+
+
+def _centres(cells: int, length: int, end: int) -> np.ndarray:
+    """Return the pixels under the centres of ``cells`` equal parts of ``length`` pixels, those before ``end``."""
+    centres = ((np.arange(cells) + 0.5) * length / cells).astype(int)
+    return centres[centres < end]
 
 
 def _largest_shape(samples: list) -> tuple[int, int]:

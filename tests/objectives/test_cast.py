@@ -129,3 +129,11 @@ def test_passes_ask_for_the_strong_view_without_gradient(objective):
     strong = [request for request in objective.passes() if request.kind == 'encode']
     assert [request.view for request in strong] == ['sup_strong', 'unsup_student']
     assert not any(request.grad for request in strong)
+
+
+def test_a_smaller_image_has_no_ids_in_its_padding():
+    samples = [make_sample(np.ones((1, side, side)), [0]) for side in (32, 48)]
+    small, large = instance_ids(samples, (6, 6))
+    assert (small[:4, :4] == 0).all()
+    assert (small == 0).sum() == 16
+    assert (large == 0).all()
