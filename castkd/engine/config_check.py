@@ -205,7 +205,11 @@ def _walk(value: Any, path: str, registry: Registry, scope: str) -> Problems:  #
 
 def _typed_problems(value: Mapping, path: str, registry: Registry, scope: str) -> Problems:
     kind = value['type']
-    targets = _targets(kind, registry, scope) if isinstance(kind, str) else [kind]
+    try:
+        targets = _targets(kind, registry, scope) if isinstance(kind, str) else [kind]
+    except _ImportFailedError as error:
+        yield f'{path}.type: {error}'
+        return
     if not targets:
         if registry is mm.MODELS and str(kind).split('.')[-1][:1].islower():
             # Not a class: a mode that the code around reads.
@@ -278,11 +282,7 @@ def _targets(kind: str, registry: Registry, scope: str) -> list[Callable]:
     others = [_find(kind, root, scope) for root in _roots() if root is not registry]
     targets = [target for target in others if target is not None]
     if not targets and '.' in kind:
-        try:
-            targets = [get_object_from_string(kind)]
-        except Exception:
-            # Importing a user's module can fail in any way.
-            return []
+        targets = [get_object_from_string(kind)]
     return [target for target in targets if callable(target)]
 
 
@@ -295,22 +295,43 @@ def _find(kind: str, root: Registry, scope: str) -> Callable | None:
 
 
 def _registries(root: Registry, scope: str, *, only: bool) -> Iterator[Registry]:
-    _import_scope(scope)
+    # Not everything in front of a name is a package with registries.
+    if _import(scope):
+        _import(f'{scope}.registry')
     registry = root if scope == root.scope else root.children.get(scope)
     if registry is not None:
-        registry.import_from_location()
+        try:
+            registry.import_from_location()
+        except Exception as error:
+            raise _ImportFailedError(f'package {scope!r}', error) from error
         yield registry
     if registry is not root and not only:
         yield root
 
 
+class _ImportFailedError(Exception):
+    """A module is there, but importing it fails."""
+
+    def __init__(self, what: str, error: Exception) -> None:
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        super().__init__(f'{what} cannot be imported ({reason}); mend it or install what it needs')
+
+
 @functools.cache
-def _import_scope(scope: str) -> None:
+def _import(name: str) -> bool:
+    """Import a module and return whether there is one of that name.
+
+    Raises:
+        _ImportFailedError: When there is one and importing it fails, in whatever way code can fail.
+    """
     try:
-        importlib.import_module(f'{scope}.registry')
-    except ImportError:
-        # Not a package with registries: its types are reported as not found.
-        return
+        importlib.import_module(name)
+    except Exception as error:
+        absent = isinstance(error, ModuleNotFoundError) and f'{name}.'.startswith(f'{error.name}.')
+        if absent:
+            return False
+        raise _ImportFailedError(repr(name), error) from error
+    return True
 
 
 def _roots() -> list[Registry]:

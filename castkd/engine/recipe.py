@@ -170,9 +170,13 @@ def read_config(path: str | Path) -> Config:
         return Config.fromfile(path)
     except Exception as error:
         # A config is code: it can fail in any way.
-        text = ' '.join(str(error).split())
+        reason = error
+        while isinstance(reason, ImportError) and reason.__context__ is not None:
+            # For custom_imports, mmengine's own errors say only that they failed.
+            reason = reason.__context__
+        text = ' '.join(str(reason).split())
         raise ConfigError(
-            f'config {str(path)!r} cannot be read: {type(error).__name__}: {text}'
+            f'config {str(path)!r} cannot be read: {type(reason).__name__}: {text}'
         ) from error
 
 

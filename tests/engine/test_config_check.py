@@ -1,6 +1,8 @@
 import copy
+import sys
 
 import pytest
+from mmengine.registry import MODELS
 
 from castkd.engine.config_check import check_configs, config_problems
 from castkd.errors import ConfigError
@@ -132,6 +134,53 @@ def test_an_unknown_type_is_named_with_near_ones(path, value, hint):
     (problem,) = config_problems(with_change(path, value))
     assert problem.startswith(f'{path}: there is no {value!r}; ')
     assert hint in problem
+
+
+@pytest.mark.parametrize(
+    ('source', 'reason'),
+    [
+        ('import no_such_dependency', "ModuleNotFoundError: No module named 'no_such_dependency'"),
+        ('class Net(', "SyntaxError: '(' was never closed (broken.py, line 1)"),
+        ("raise RuntimeError('no\\nlicence')", 'RuntimeError: no licence'),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_the_reason(
+    tmp_path, monkeypatch, source, reason
+):
+    package = tmp_path / 'broken_package'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    (package / 'broken.py').write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('broken_package', 'broken_package.broken'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (problem,) = config_problems(with_change('model.student.type', 'broken_package.broken.Net'))
+    text = (
+        f"'broken_package.broken' cannot be imported ({reason}); mend it or install what it needs"
+    )
+    assert problem == f'model.student.type: {text}'
+    (problem,) = config_problems(with_change('model.student.type', 'broken_package.other.Net'))
+    assert problem.startswith("model.student.type: there is no 'broken_package.other.Net'; ")
+
+
+def test_a_package_whose_parts_cannot_be_imported_is_told_with_the_reason(tmp_path, monkeypatch):
+    package = tmp_path / 'half_package'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    (package / 'registry.py').write_text(
+        'from mmengine.registry import MODELS, Registry\n'
+        "NETS = Registry('net', parent=MODELS, scope='half_package', locations=['half_package.nets'])"
+    )
+    (package / 'nets.py').write_text('import no_such_dependency')
+    monkeypatch.syspath_prepend(tmp_path)
+    children = dict(MODELS.children)
+    try:
+        problems = config_problems(with_change('model.student.type', 'half_package.Net'))
+    finally:
+        MODELS._children = children
+    reason = "(ModuleNotFoundError: No module named 'no_such_dependency')"
+    assert len(problems) == 1
+    assert f"model.student.type: package 'half_package' cannot be imported {reason}" in problems[0]
 
 
 @pytest.mark.parametrize('key', ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])

@@ -132,6 +132,16 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path):
     assert '\n' not in str(caught.value)
 
 
+def test_why_custom_imports_fail_is_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'my_parts.py').write_text('import no_such_dependency')
+    path = tmp_path / 'stage.py'
+    path.write_text("custom_imports = dict(imports=['my_parts'], allow_failed_imports=False)")
+    text = r"stage\.py' cannot be read: ModuleNotFoundError: No module named 'no_such_dependency'$"
+    with pytest.raises(ConfigError, match=text):
+        load_recipe(path)
+
+
 def test_a_plain_config_is_a_recipe_of_one_stage_in_the_work_dir(tmp_path):
     write_project(tmp_path)
     options = {'model.width': 2}
