@@ -49,13 +49,21 @@ def random_geometry(
     return [resize, crop, {'type': 'mmdet.RandomFlip', **(flip or {'prob': 0.5})}]
 
 
+def color_jitter() -> dict:
+    """Return the colour distortion of SSD (Liu et al., ECCV 2016), which the training of Mask2Former has.
+
+    It is mmseg's: that of mmdet leaves floats, and the strong view is made from uint8.
+    """
+    return {'type': 'mmseg.PhotoMetricDistortion'}
+
+
 def instance_data(
     pieces: Mapping[str, Any],
     dataset: Mapping[str, Any],
     *,
     train: tuple[str, str],
     val: tuple[str, str],
-    geometry: Sequence[dict],
+    augmentation: Sequence[dict],
     test_scale: tuple[int, int],
 ) -> dict[str, Any]:
     """Return what a config needs to train on COCO annotations of some images and to validate on others.
@@ -66,7 +74,8 @@ def instance_data(
         train: Annotation file and image folder of the training images, relative to ``data_root``. The folder holds the
             unlabelled images too.
         val: The same of the validation images.
-        geometry: Transforms of training that move pixels, see :func:`random_geometry`.
+        augmentation: Transforms of training that all views of an image share: :func:`random_geometry`, and
+            :func:`color_jitter` where the weak view has other colours than the file.
         test_scale: Width and height that images are resized into for prediction.
 
     Returns:
@@ -74,12 +83,12 @@ def instance_data(
         labels a teacher made), ``test_pipeline``, ``labeled_dataset``, ``unlabeled_dataset``, the loaders and the
         evaluators.
     """
-    geometry = list(geometry)
+    shared = list(augmentation)
     resize = {'type': 'mmdet.Resize', 'scale': test_scale, 'keep_ratio': True}
     pipelines = {
-        'labeled': pieces['load_labeled'] + geometry + pieces['labeled_views'],
-        'unlabeled': pieces['load_unlabeled'] + geometry + pieces['unlabeled_views'],
-        'pseudo': pieces['load_labeled'] + geometry + pieces['unlabeled_views'],
+        'labeled': pieces['load_labeled'] + shared + pieces['labeled_views'],
+        'unlabeled': pieces['load_unlabeled'] + shared + pieces['unlabeled_views'],
+        'pseudo': pieces['load_labeled'] + shared + pieces['unlabeled_views'],
         'test': [*pieces['load_image'], resize, *pieces['load_labels'], pieces['pack']],
     }
     labeled = {

@@ -190,8 +190,44 @@ def test_training_views_share_their_pixel_grid(prepared):
     assert max(one(batch['inputs']['sup']).shape) <= crop[name]
 
 
+JITTER = 'mmseg.PhotoMetricDistortion'
+JITTERED = ('cityscapes', 'ade20k')
+
+
+def without(config, kind):
+    """Return a data set's config whose pipeline, in all branches, lacks the transforms of a type."""
+    if isinstance(config, dict):
+        return {key: without(value, kind) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        kept = [item for item in config if not (isinstance(item, dict) and item['type'] == kind)]
+        return type(config)(without(item, kind) for item in kept)
+    return config
+
+
+@pytest.mark.parametrize('name', JITTERED)
+def test_both_views_share_a_colour_jitter_where_the_method_has_one(roots, name):
+    config = load_config(name, roots(name)[0])
+    labeled = without(config.labeled_dataset.to_dict(), 'castkd.StrongPhotometric')
+    moved = without(labeled, JITTER)
+    datasets = [build(Config(item)) for item in (labeled, moved)]
+    changed = 0
+    for index in range(4):
+        views = []
+        for dataset in datasets:
+            np.random.seed(index)
+            views.append(dataset[index % len(dataset)]['inputs'])
+        assert views[0]['sup'].dtype == torch.uint8
+        assert torch.equal(views[0]['sup'], views[0]['sup_strong'])
+        changed += not torch.equal(views[0]['sup'], views[1]['sup'])
+    assert changed >= 2
+
+
 def test_weak_views_keep_the_colours(prepared):
-    _, config, _ = prepared
+    name, config, _ = prepared
+    sources = config.train_dataloader.dataset.sources
+    plain = without(sources.to_dict(), JITTER)
+    assert (plain != sources.to_dict()) == (name in JITTERED)
+    config.train_dataloader.dataset.sources = plain
     batch = first_batch(config)
     for weak, strong in (('sup', 'sup_strong'), ('unsup_teacher', 'unsup_student')):
         sample = one(batch['data_samples'][weak])

@@ -5,12 +5,13 @@ _base_ = 'semi_supervised.py'
 
 import importlib.util
 
-from castkd.instance_data import instance_data, random_geometry, short_side_jitter
+from castkd.instance_data import color_jitter, instance_data, random_geometry, short_side_jitter
 
 data_root = 'data/cityscapes/'
 classes = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 metainfo = dict(classes=classes)
 geometry = random_geometry(short_side_jitter(1024, longest=4096), crop_size=(1024, 512))
+# The weak view is that of Mask2Former's training, colours included; the strong one is made from it.
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(
@@ -18,7 +19,7 @@ globals().update(
         dict(type='mmdet.CityscapesDataset', data_root=data_root, metainfo=metainfo),
         train=('annotations/instancesonly_filtered_gtFine_train.json', 'leftImg8bit/train/'),
         val=('annotations/instancesonly_filtered_gtFine_val.json', 'leftImg8bit/val/'),
-        geometry=geometry,
+        augmentation=[*geometry, color_jitter()],
         test_scale=(2048, 1024),
     )
 )

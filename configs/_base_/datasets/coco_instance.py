@@ -18,7 +18,7 @@ globals().update(
         dict(type='mmdet.CocoDataset', data_root=data_root, metainfo=metainfo),
         train=('annotations/instances_train2017.json', 'train2017/'),
         val=('annotations/instances_val2017.json', 'val2017/'),
-        geometry=geometry,
+        augmentation=geometry,
         test_scale=(1333, 800),
     )
 )

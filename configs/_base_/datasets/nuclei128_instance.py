@@ -21,7 +21,7 @@ globals().update(
         dict(type='mmdet.CocoDataset', data_root=data_root, metainfo=metainfo),
         train=('train.json', 'train/'),
         val=('val.json', 'val/'),
-        geometry=geometry,
+        augmentation=geometry,
         test_scale=image_size,
     )
 )

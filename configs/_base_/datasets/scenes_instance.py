@@ -16,7 +16,7 @@ globals().update(
         dict(type='mmdet.CityscapesDataset', data_root=data_root, metainfo=metainfo),
         train=('annotations/instancesonly_filtered_gtFine_train.json', 'leftImg8bit/train/'),
         val=('annotations/instancesonly_filtered_gtFine_val.json', 'leftImg8bit/val/'),
-        geometry=geometry,
+        augmentation=geometry,
         test_scale=image_size,
     )
 )

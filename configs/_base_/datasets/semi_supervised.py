@@ -1,7 +1,8 @@
-# What all data sets share: the pieces of their pipelines, and how a step draws its images.  A
-# training pipeline reads an image once, moves it once (resize, crop, flip), and then makes views
-# that share their pixel grid: the weak one as it is, the strong one with other colours. Names: sup
-# and sup_strong of labelled images, unsup_teacher (weak) and unsup_student (strong) of the others.
+# What all data sets share: the pieces of their pipelines, and how a step draws its images. A
+# training pipeline reads an image once, changes it once (resize, crop, flip; colours where a data
+# set asks for it), and then makes views that share their pixel grid: the weak one as it is, the
+# strong one with its colours changed further. Names: sup and sup_strong of labelled images,
+# unsup_teacher (weak) and unsup_student (strong) of the others.
 branch_field = ['sup', 'sup_strong', 'unsup_teacher', 'unsup_student']
 pack = dict(
     type='mmdet.PackDetInputs',
