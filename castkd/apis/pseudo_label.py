@@ -121,15 +121,20 @@ def generate_pseudo_labels(
     content = coco_content(labelled, predictor.classes, info)
     AtomicLocalBackend().put_text(json.dumps(content), out)
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
-    # That of earlier labels of this name would be taken for theirs.
-    quality_file(out).unlink(missing_ok=True)
     if truth:
         summary['quality'] = truth.quality(labelled)
-        text = json.dumps(summary['quality'], indent=1) + '\n'
-        AtomicLocalBackend().put_text(text, quality_file(out))
+    _keep_quality(summary.get('quality'), quality_file(out))
     journal.remove()
     _warn_of_nothing(summary, score_thr)
     return summary
+
+
+def _keep_quality(quality: Mapping[str, Any] | None, path: Path) -> None:
+    """Write the quality of the labels; without one remove that of earlier labels, which would be taken for theirs."""
+    if quality is None:
+        path.unlink(missing_ok=True)
+    else:
+        AtomicLocalBackend().put_text(json.dumps(quality, indent=1) + '\n', path)
 
 
 def quality_file(out: str | Path) -> Path:

@@ -17,6 +17,7 @@ from castkd.engine.recipe import Recipe
 from castkd.errors import DataError
 
 WAITING, RUNNING, FINISHED, FAILED = 'waiting', 'running', 'finished', 'failed'
+INTERRUPTED = 'interrupted'
 LOG = 'train.log'
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 10.0
@@ -30,7 +31,7 @@ class SeedRun:
         seed: The seed.
         recipe: The recipe with this seed and its work directory filled in.
         command: The process to start.
-        state: ``waiting``, ``running``, ``finished`` or ``failed``.
+        state: ``waiting``, ``running``, ``finished``, ``failed`` or ``interrupted``.
         reason: Why it failed, one line.
     """
 
@@ -105,7 +106,9 @@ class SeedRun:
             self._process.wait()
         # What it started, such as readers of images, may outlive it.
         self.signal(signal.SIGKILL)
-        self.state, self.reason = FAILED, 'interrupted'
+        self.state = INTERRUPTED
+        with suppress(OSError), open(self.log, 'a', encoding='utf-8') as log:
+            log.write('ended with the study; go on with --resume\n')
 
     def _last_words(self) -> str:
         """Return the error line of the process, or the last line it printed."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from castkd.apis.seed_runs import FINISHED, RUNNING, SeedRun
+from castkd.apis.seed_runs import FINISHED, RUNNING, WAITING, SeedRun
 from castkd.engine.manifest import DONE, Manifest, StageRecord
 from castkd.engine.recipe import Recipe
 from castkd.visualization.report import duration_text
@@ -177,10 +177,10 @@ class Board:
         left = seconds_left(progress)
         running, waiting = (
             [left[run.seed] or 0.0 for run in self.runs if run.state == state]
-            for state in (RUNNING, 'waiting')
+            for state in (RUNNING, WAITING)
         )
         caption = None
-        if (running or waiting) and None not in left.values():
+        if running and None not in left.values():
             seconds = study_seconds_left(running, waiting, self.jobs)
             caption = f'about {duration_text(seconds)} left'
         table = Table(
@@ -208,7 +208,7 @@ def _current(stages: Sequence[StageProgress]) -> StageProgress | None:
 def _place(stages: Sequence[StageProgress], run: SeedRun) -> str:
     """Return which stage a training is at, in words; nothing for one that waits or is finished."""
     current = _current(stages)
-    if current is None or run.state in (FINISHED, 'waiting'):
+    if current is None or run.state in (FINISHED, WAITING):
         return ''
     return f', {current.name} ({stages.index(current) + 1} of {len(stages)})'
 

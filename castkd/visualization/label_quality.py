@@ -34,13 +34,14 @@ def quality_plot(title: str, quality: Mapping[str, Any]) -> bytes | None:
     places = range(len(bins))
     _draw_rates(by_area, places, bins)
     by_area.set(title=f'{title}: labels by area', xlabel='area from, in pixels')
-    by_area.set_xticks(places, [str(row['from']) for row in bins])
+    by_area.set_xticks(places, [str(row['from']) for row in bins], fontsize='small')
     counts = by_area.twinx()
     for shift, name in ((-0.2, 'predictions'), (0.2, 'instances')):
         heights = [row[name] for row in bins]
         counts.bar([place + shift for place in places], heights, 0.4, alpha=0.25, label=name)
     counts.set_ylabel('number')
-    counts.legend(fontsize='x-small', loc='upper right')
+    # Small areas have few labels: nothing is hidden there.
+    counts.legend(fontsize='x-small', loc='center left')
     return png(figure)
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from castkd.apis import seed_runs
-from castkd.apis.seed_runs import FAILED, FINISHED, SeedRun, run_seeds, thread_environment
+from castkd.apis.seed_runs import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    WAITING,
+    SeedRun,
+    run_seeds,
+    thread_environment,
+)
 from castkd.engine.recipe import Recipe
 from castkd.errors import DataError
 
@@ -107,7 +115,8 @@ def test_an_interruption_ends_the_processes_and_those_they_started(tmp_path, stu
     assert time.monotonic() - begun < 60
     for mark in marks:
         assert not any(alive(pid) for pid in json.loads(mark.read_text())['pids'])
-    assert [(run.state, run.reason) for run in runs[:2]] == [(FAILED, 'interrupted')] * 2
+    assert [run.state for run in runs] == [INTERRUPTED, INTERRUPTED, WAITING]
+    assert runs[0].log.read_text() == 'ended with the study; go on with --resume\n'
     # The third was never started.
     assert not (tmp_path / 'seed2').exists()
 
