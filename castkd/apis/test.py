@@ -20,7 +20,7 @@ from rich.table import Table
 from castkd.apis.student import building, dataset_meta, read_config, student_config
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.checks import check_choice
-from castkd.engine.data_check import check_evaluation_data
+from castkd.engine.data_check import check_loader_data
 from castkd.engine.stage import unwrapped
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError, in_one_line
@@ -68,7 +68,7 @@ def test(
             raise ConfigError(f'config {cfg.filename!r} has no {key}; it says what to test on')
     content = load_checkpoint(checkpoint)
     dataset_meta(cfg, content, str(checkpoint))
-    check_evaluation_data(cfg, 'test_dataloader')
+    check_loader_data(cfg, 'test_dataloader')
     stem = Path(cfg.filename).stem if cfg.filename else 'test'
     cfg.work_dir = str(work_dir or cfg.get('work_dir') or Path('work_dirs', stem))
     cfg.launcher = launcher

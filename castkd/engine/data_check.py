@@ -34,7 +34,7 @@ def check_training_data(
         DataError: When validation data cannot be read or are wrong, or labelled, unlabelled and validation images
             overlap.
     """
-    evaluated = check_evaluation_data(config, 'val_dataloader')
+    evaluated = check_loader_data(config, 'val_dataloader')
     sources = _files(dataset, used)
     labeled = {name: files for name, files in sources.items() if name == _source(LABELED)}
     for name, files in sources.items():
@@ -43,15 +43,16 @@ def check_training_data(
     _settle_classes(model, getattr(dataset, 'metainfo', {}).get('classes'))
 
 
-def check_evaluation_data(config: Mapping[str, Any], key: str) -> list[str]:
-    """Read the data set of a validation or test loader once, before anything is built on it.
+def check_loader_data(config: Mapping[str, Any], key: str) -> list[str]:
+    """Read the data set of a loader once, before anything is built on it.
 
     Args:
         config: Training or test config.
-        key: ``val_dataloader`` or ``test_dataloader``.
+        key: ``train_dataloader``, ``val_dataloader`` or ``test_dataloader``.
 
     Returns:
-        Paths of its images; none for what is no plain mm dataset of images, which is not looked at.
+        Paths of its images; none for what is no plain mm dataset of images, which is not looked at. A
+        ``castkd.SourceDataset`` checks itself.
 
     Raises:
         DataError: When it cannot be read, or its annotations are wrong.

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import list_images
+from castkd.engine.data_check import check_loader_data, check_training_data
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.measuring import (
     bare_loader,
@@ -247,7 +248,7 @@ class _Planner:
         if hasattr(model, 'plan'):
             plan.passes = describe_passes(model.plan(0))
             plan.losses = _active(model)
-        loader = _training_loader(config, plan)
+        loader = _training_loader(config, model, plan)
         if loader is not None:
             plan.iterations = _iterations(config.train_cfg, loader)
             _measure_training(config, model, networks, loader, plan)
@@ -263,6 +264,7 @@ class _Planner:
         if config.get('val_dataloader') is None:
             return 0
         try:
+            check_loader_data(config, 'val_dataloader')
             loader = bare_loader(config.val_dataloader, _seed(config))
             self.seconds_per_image[stage.name] = time_prediction(model, loader)
         except (CastkdError, OSError) as error:
@@ -329,8 +331,8 @@ def _network(name: str, network: nn.Module) -> NetworkPlan:
     return NetworkPlan(name, type(network).__name__, parameters, size / 2**20)
 
 
-def _training_loader(config: Config, plan: StagePlan) -> DataLoader | None:
-    """Return the training loader, None when its data are not there."""
+def _training_loader(config: Config, model: nn.Module, plan: StagePlan) -> DataLoader | None:
+    """Return the training loader, None when its data are not there or wrong."""
     loader = copy.deepcopy(dict(config.train_dataloader))
     missing = _awaited(loader)
     if missing and not _use_labeled_instead(loader['dataset']):
@@ -339,7 +341,10 @@ def _training_loader(config: Config, plan: StagePlan) -> DataLoader | None:
         )
         return None
     try:
+        check_loader_data(config, 'train_dataloader')
         built = bare_loader(loader, _seed(config))
+        if not missing:
+            check_training_data(config, built.dataset, image_counts(built), model)
     except (CastkdError, OSError) as error:
         plan.notes.append(f'data: {error}')
         return None

@@ -26,7 +26,7 @@ from torch import nn
 
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import write_split
-from castkd.engine.data_check import check_training_data
+from castkd.engine.data_check import check_loader_data, check_training_data
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, TrainingError
 from castkd.hooks.first_weights import FirstWeights
@@ -232,6 +232,7 @@ def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
     watch = _with_hook(runner, StageMetrics)
     _with_hook(runner, FirstWeights)
     model = unwrapped(runner.model)
+    check_loader_data(runner.cfg, 'train_dataloader')
     loader = runner.train_dataloader
     check_training_data(runner.cfg, loader.dataset, image_counts(loader), model)
     runner.logger.info(describe_stage(job.name, model, loader, runner.max_iters))

@@ -10,7 +10,7 @@ from torch import nn
 
 from castkd.datasets import SourceDataset
 from castkd.datasets.splits import draw_split
-from castkd.engine.data_check import check_evaluation_data, check_training_data
+from castkd.engine.data_check import check_loader_data, check_training_data
 from castkd.errors import ConfigError, DataError
 from castkd.registry import DATASETS
 from tests.datasets.small_coco import coco, folder, names, write_annotations, write_images
@@ -80,20 +80,20 @@ def test_validation_images_with_training_labels_are_counted(root):
 
 def test_validation_data_are_read_once_before(root):
     with pytest.raises(DataError, match=r"val_dataloader\.dataset: '.*none\.json' cannot be read"):
-        check_evaluation_data(with_validation(root, 'none.json'), 'val_dataloader')
+        check_loader_data(with_validation(root, 'none.json'), 'val_dataloader')
     content = json.loads((root / 'val.json').read_text())
     content['annotations'][1]['category_id'] = 5
     (root / 'val.json').write_text(json.dumps(content))
     text = r"val_dataloader\.dataset: '.*val\.json': annotation 1 .* category_id 5"
     with pytest.raises(DataError, match=text):
-        check_evaluation_data(with_validation(root), 'val_dataloader')
+        check_loader_data(with_validation(root), 'val_dataloader')
 
 
 def test_what_holds_no_image_files_is_not_looked_at(root):
     config = {'default_scope': 'mmengine', 'val_dataloader': {'dataset': {'type': 'ToyData'}}}
-    assert check_evaluation_data(config, 'val_dataloader') == []
+    assert check_loader_data(config, 'val_dataloader') == []
     wrapped = {'type': ConcatDataset, 'datasets': [coco(root, 'none.json')]}
-    assert check_evaluation_data({'test_dataloader': {'dataset': wrapped}}, 'test_dataloader') == []
+    assert check_loader_data({'test_dataloader': {'dataset': wrapped}}, 'test_dataloader') == []
     check_training_data(config, ToyData(), ['labeled'], nn.Identity())
 
 

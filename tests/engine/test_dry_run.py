@@ -7,7 +7,7 @@ from rich.console import Console
 from castkd.engine.dry_run import StagePlan, plan_stages, plan_tables
 from castkd.engine.manifest import DONE, Manifest, StageRecord
 from castkd.engine.recipe import Recipe, Stage, load_recipe
-from tests.apis.tiny_project import CLASSES, make_project
+from tests.apis.tiny_project import CLASSES, make_project, plain_config
 from tests.builders import tiny_mask2former
 from tests.engine.toy_project import CONFIG, write_project
 
@@ -87,6 +87,23 @@ def test_validation_data_that_cannot_be_read_are_a_note(tmp_path):
     ]
     assert plan.seconds_per_image is None
     assert plan.estimate.startswith('~ ')
+
+
+def test_data_that_training_would_refuse_are_a_note(tmp_path):
+    project = make_project(tmp_path / 'project')
+    recipe = distiller_recipe(tmp_path)
+    config = recipe.stages[0].config
+    data = plain_config(project)
+    config['train_dataloader']['dataset'] = data['test_dataloader']['dataset']
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        config[key] = data[key]
+    (plan,) = plan_stages(recipe, recipe.stages)
+    text = 'data: train_dataloader and val_dataloader share 5 of 5 images'
+    assert any(note.startswith(text) for note in plan.notes)
+    project.annotations.write_text('{"images": [')
+    (plan,) = plan_stages(recipe, recipe.stages)
+    found = [note.partition(': ')[0] for note in plan.notes if "truth.json' cannot be read" in note]
+    assert found == ['data', 'validation']
 
 
 LABEL_RECIPE = """
