@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from castkd.files import write_file
 DEFAULT_SEEDS = (0, 1, 2)
 RESULTS, TABLE, CURVES = 'study.json', 'study.md', 'curves.png'
 _FOLDER = 'seed'
+# Line breaks are never part of a JSON string, so brackets before and after them are none either.
+_INNERMOST = re.compile(r'([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])')
 
 
 def study(
@@ -165,12 +168,18 @@ def _finish(
         )
     Console().print(results.table())
     content = results.content()
-    text = json.dumps(content, indent=1, default=str) + '\n'
+    text = _short_json(content)
     for path in (work_dir / RESULTS, *([out] if out else [])):
         write_file(path, text)
     write_file(work_dir / TABLE, results.markdown() + _curves(results, work_dir))
     print(f'study: {work_dir / TABLE}, {work_dir / RESULTS}')
     return content
+
+
+def _short_json(content: dict[str, Any]) -> str:
+    """Return JSON in which a list or dict that holds no other is one line."""
+    text = json.dumps(content, indent=1, default=str) + '\n'
+    return _INNERMOST.sub(lambda found: found[1] + re.sub(r'\n\s*', ' ', found[2]) + found[3], text)
 
 
 def _curves(results: StudyResults, work_dir: Path) -> str:

@@ -143,13 +143,13 @@ class StudyResults:
         }
 
     def _row_content(self, row: StudyRow, first: str | None) -> dict[str, Any]:
-        images, iterations, parameters = row.facts()
+        runs = [run for run in row.runs if run]
         content = {
             'stage': row.stage,
             'label': row.label,
-            'images': images,
-            'iterations': iterations,
-            'parameters': parameters,
+            'images': _common([dict(run.images) for run in runs]),
+            'iterations': _common([run.iterations for run in runs]),
+            'parameters': _common([run.parameters for run in runs]),
             'metrics': {name: row.metric(name).content() for name in row.metric_names},
         }
         if row is not self.rows[0]:
@@ -300,6 +300,11 @@ def _short_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
         for key in ('by_score', 'by_area')
     }
     return {**{name: _rounded(quality[name]) for name in _QUALITY}, **rows}
+
+
+def _common(values: Sequence[Any]) -> Any:  # noqa: ANN401 - numbers or dicts of them
+    """Return the one value that all seeds have, else the list of them."""
+    return values[0] if values and all(value == values[0] for value in values) else list(values)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -58,6 +58,9 @@ def test_finished_seeds_are_collected_and_not_run_again(finished, tmp_path, caps
     content = study(path, [0, 1], command=NEVER, work_dir=work_dir, out=out)
     assert json.loads(out.read_text()) == content
     assert json.loads((work_dir / 'study.json').read_text()) == content
+    lines = out.read_text().splitlines()
+    assert ' "seeds": [0, 1],' in lines
+    assert len(lines) < 70
     end = content['rows'][1]
     values = [metric(work_dir, seed, 'second') for seed in (0, 1)]
     assert values[0] != values[1]

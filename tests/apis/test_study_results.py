@@ -153,6 +153,11 @@ def test_the_json_has_seeds_stages_metrics_seconds_and_label_quality(tmp_path):
     assert content['versions'] == {'torch': '2.13.0'}
     base, cast = content['rows']
     assert 'difference' not in base
+    assert (base['images'], base['iterations'], base['parameters']) == (
+        {'labeled': 33},
+        100,
+        3_100_000,
+    )
     assert cast['difference'] == {'values': [0.05, 0.02, 0.08], 'n': 3, 'mean': 0.05, 'std': 0.03}
     assert cast['metrics']['coco/segm_mAP']['values'] == [0.25, 0.24, 0.26]
     assert content['stages']['cast'] == {'seconds': [60.0, 61.0, 62.0], 'resumed': [0, 0, 0]}
@@ -167,6 +172,17 @@ def test_curves_are_over_seeds(tmp_path):
     content, note = results.curves()
     assert content.startswith(b'\x89PNG')
     assert "no stage logged 'cast.seperation'; did you mean 'cast.separation'" in note
+
+
+def test_facts_that_differ_between_seeds_are_listed(tmp_path):
+    for seed in (0, 1):
+        write_seed(tmp_path / f'seed{seed}', seed)
+    manifest = Manifest.load(tmp_path / 'seed1')
+    manifest.stages['base'].images = {'labeled': 34}
+    manifest.save()
+    results = collect(recipe_of(tmp_path), {seed: tmp_path / f'seed{seed}' for seed in (0, 1)})
+    assert results.cells()[1][0][1:3] == ['33 labeled / 34 labeled', '100']
+    assert results.content()['rows'][0]['images'] == [{'labeled': 33}, {'labeled': 34}]
 
 
 def test_seeds_that_were_trained_differently_are_not_one_study(tmp_path):
