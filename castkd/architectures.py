@@ -117,7 +117,7 @@ def solov2(
         num_classes: Number of thing classes.
         depth: ResNet depth: 18, 34, 50 or 101.
         base_channels: Width of the ResNet's first stage.
-        channels: Width of pyramid and head, a multiple of 16.
+        channels: Width of pyramid and head, a multiple of 8.
         stacked_convs: Convolutions of the head's two branches.
         num_grids: Cells per side, per level of the pyramid (4 or 5 levels), fine to coarse.
         scale_ranges: Object sizes per level: square root of the box area, in pixels of the network's input.
@@ -160,9 +160,9 @@ def solov2(
                 'end_level': 3,
                 'out_channels': channels,
                 'mask_stride': 4,
-                'norm_cfg': {'type': 'GN', 'num_groups': channels // 8},
+                'norm_cfg': {'type': 'GN', 'num_groups': min(32, channels // 4)},
             },
-            'norm_cfg': {'type': 'GN', 'num_groups': channels // 8},
+            'norm_cfg': {'type': 'GN', 'num_groups': min(32, channels // 4)},
             'loss_mask': {'type': 'DiceLoss', 'use_sigmoid': True, 'loss_weight': 3.0},
             'loss_cls': {
                 'type': 'FocalLoss',

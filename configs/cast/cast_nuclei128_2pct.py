@@ -10,4 +10,5 @@ fraction = 0.02
 folder = 'nuclei128'
 images = 'data/nuclei128/train'
 reference = 'data/nuclei128/train.json'
-score_thr = 0.6
+score_thr = 0.3
+min_kept = 0.5  # ours: without slivers under a better mask of the same nucleus

@@ -1,38 +1,29 @@
-# Microscopy nuclei, everything from random weights: a 12.6 M teacher and a 3.1 M student that train on a CPU.
+# Microscopy nuclei, everything from random weights: a 6.6 M teacher and a 0.8 M student that train on a CPU.
 _base_ = [
     '../../_base_/datasets/nuclei128_instance.py',
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
-from castkd.architectures import mask2former
+from castkd.architectures import solov2
 
-teacher = mask2former(
+# A tile is 128 x 128 pixels; sizes are square roots of box areas, in pixels.
+sizes = dict(
     num_classes=1,
     depth=18,
-    base_channels=64,
-    channels=128,
-    num_queries=40,
-    encoder_layers=2,
-    decoder_layers=3,
-    ffn_channels=512,
-    num_points=512,
+    stacked_convs=2,
+    num_grids=(32, 24, 16, 8),
+    scale_ranges=((1, 24), (16, 48), (32, 96), (64, 256)),
+    max_per_image=60,
 )
-student = mask2former(
-    num_classes=1,
-    depth=18,
-    base_channels=32,
-    channels=64,
-    num_queries=40,
-    encoder_layers=1,
-    decoder_layers=3,
-    ffn_channels=256,
-    num_points=512,
-)
+teacher = solov2(base_channels=48, channels=48, **sizes)
+student = solov2(base_channels=16, channels=32, **sizes)
+queries = dict(type='castkd.GridQueries', levels=4, num_queries=60)
 # Stride 8, 16 x 16 pixels a tile: at stride 32 a tile would have 16 pixels and most nuclei none.
 feature = 'backbone[1]'
-teacher_projector = dict(type='castkd.ProjectionHead', in_channels=128)
-student_projector = dict(type='castkd.ProjectionHead', in_channels=64)
+teacher_projector = dict(type='castkd.ProjectionHead', in_channels=96)
+student_projector = dict(type='castkd.ProjectionHead', in_channels=32)
 
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(
     num_workers=1,
     batch_sampler=dict(counts=dict(labeled=4, unlabeled=4)),

@@ -5,4 +5,5 @@ model = dict(
     student=dict(_delete_=True, **_base_.student),
     objectives=dict(cast=dict(projector=_base_.student_projector)),
 )
-train_cfg = dict(max_iters=1200)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+train_cfg = dict(max_iters=640)

@@ -12,10 +12,18 @@ model = dict(
     teachers=dict(
         ema=dict(
             decay=0.99,
-            burn_in=750,
-            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_1500.pth',
+            burn_in=400,
+            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_800.pth',
         )
     ),
+)
+# A head without queries: its predictions are filtered, with the rule of the label files.
+model['pseudo_labeler'] = dict(
+    _delete_=True,
+    type='castkd.InstancePseudoLabeler',
+    score_thr=0.3,
+    overlap='score',
+    min_kept=0.5,
 )
 strong_view = [
     dict(
@@ -38,4 +46,4 @@ unlabeled_pipeline = [
     ),
 ]
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=unlabeled_pipeline))))
-train_cfg = dict(max_iters=1500)
+train_cfg = dict(max_iters=800)
