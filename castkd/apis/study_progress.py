@@ -208,8 +208,10 @@ def _current(stages: Sequence[StageProgress]) -> StageProgress | None:
 def _place(stages: Sequence[StageProgress], run: SeedRun) -> str:
     """Return which stage a training is at, in words; nothing for one that waits or is finished."""
     current = _current(stages)
-    if current is None or run.state in (FINISHED, WAITING):
+    if run.state in (FINISHED, WAITING):
         return ''
+    if current is None:
+        return ', report'
     return f', {current.name} ({stages.index(current) + 1} of {len(stages)})'
 
 

@@ -133,9 +133,12 @@ def test_without_a_terminal_there_is_a_line_per_change(tmp_path, monkeypatch):
         shown.update()
         recipe_of(tmp_path / '1', adapt=DONE, label=DONE)
         shown.update()
+        recipe_of(tmp_path / '1', adapt=DONE, label=DONE, distill=DONE)
+        shown.update()
     assert console.file.getvalue().splitlines() == [
         'seed 0: finished',
         'seed 1: running, label (2 of 3)',
         'seed 2: waiting',
         'seed 1: running, distill (3 of 3)',
+        'seed 1: running, report',
     ]
