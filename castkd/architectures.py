@@ -144,34 +144,7 @@ def solov2(
             # Random weights need norms in the pyramid, whose maps are summed.
             'norm_cfg': None if pretrained else {'type': 'BN', 'requires_grad': True},
         },
-        'mask_head': {
-            'type': 'SOLOV2Head',
-            'num_classes': num_classes,
-            'in_channels': channels,
-            'feat_channels': channels,
-            'stacked_convs': stacked_convs,
-            'strides': [8, 8, 16, 32, 32][: len(num_grids)],
-            'scale_ranges': [tuple(pair) for pair in scale_ranges],
-            'num_grids': list(num_grids),
-            'cls_down_index': 0,
-            'mask_feature_head': {
-                'feat_channels': channels // 2,
-                'start_level': 0,
-                'end_level': 3,
-                'out_channels': channels,
-                'mask_stride': 4,
-                'norm_cfg': {'type': 'GN', 'num_groups': min(32, channels // 4)},
-            },
-            'norm_cfg': {'type': 'GN', 'num_groups': min(32, channels // 4)},
-            'loss_mask': {'type': 'DiceLoss', 'use_sigmoid': True, 'loss_weight': 3.0},
-            'loss_cls': {
-                'type': 'FocalLoss',
-                'use_sigmoid': True,
-                'gamma': 2.0,
-                'alpha': 0.25,
-                'loss_weight': 1.0,
-            },
-        },
+        'mask_head': _grid_head(num_classes, channels, stacked_convs, num_grids, scale_ranges),
         'test_cfg': {
             'nms_pre': 500,
             'score_thr': 0.1,
@@ -180,6 +153,44 @@ def solov2(
             'kernel': 'gaussian',
             'sigma': 2.0,
             'max_per_img': max_per_image,
+        },
+    }
+
+
+def _grid_head(
+    num_classes: int,
+    channels: int,
+    stacked_convs: int,
+    num_grids: Sequence[int],
+    scale_ranges: Sequence[tuple[int, int]],
+) -> dict:
+    norm = {'type': 'GN', 'num_groups': min(32, channels // 4)}
+    return {
+        'type': 'SOLOV2Head',
+        'num_classes': num_classes,
+        'in_channels': channels,
+        'feat_channels': channels,
+        'stacked_convs': stacked_convs,
+        'strides': [8, 8, 16, 32, 32][: len(num_grids)],
+        'scale_ranges': [tuple(pair) for pair in scale_ranges],
+        'num_grids': list(num_grids),
+        'cls_down_index': 0,
+        'mask_feature_head': {
+            'feat_channels': channels // 2,
+            'start_level': 0,
+            'end_level': 3,
+            'out_channels': channels,
+            'mask_stride': 4,
+            'norm_cfg': norm,
+        },
+        'norm_cfg': norm,
+        'loss_mask': {'type': 'DiceLoss', 'use_sigmoid': True, 'loss_weight': 3.0},
+        'loss_cls': {
+            'type': 'FocalLoss',
+            'use_sigmoid': True,
+            'gamma': 2.0,
+            'alpha': 0.25,
+            'loss_weight': 1.0,
         },
     }
 

@@ -109,15 +109,7 @@ def generate_pseudo_labels(
     finally:
         journal.close()
     labelled = [image for batch in journal.batches for image in batch]
-    filename = config.filename if isinstance(config, Config) else config
-    info = {
-        'description': 'pseudo-labels',
-        'castkd_version': __version__,
-        'config': str(filename),
-        'checkpoint': str(checkpoint),
-        **source,
-        'image_root': str(folder),
-    }
+    info = {**_origin(config, checkpoint), **source, 'image_root': str(folder)}
     content = coco_content(labelled, predictor.classes, info)
     AtomicLocalBackend().put_text(json.dumps(content), out)
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
@@ -127,6 +119,15 @@ def generate_pseudo_labels(
     journal.remove()
     _warn_of_nothing(summary, score_thr)
     return summary
+
+
+def _origin(config: str | Path | Config, checkpoint: str | Path) -> dict:
+    return {
+        'description': 'pseudo-labels',
+        'castkd_version': __version__,
+        'config': str(config.filename if isinstance(config, Config) else config),
+        'checkpoint': str(checkpoint),
+    }
 
 
 def _keep_quality(quality: Mapping[str, Any] | None, path: Path) -> None:
