@@ -33,7 +33,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         '--exclude',
         type=Path,
         metavar='FILE',
-        help='images to leave out: split file, or text file of names',
+        help='images to leave out: split file (its labelled images), or text file of names',
+    )
+    add(
+        '--include',
+        type=Path,
+        metavar='FILE',
+        help='the only images to take: split file (its unlabelled images), or text file of names',
     )
     add(
         '--score-thr', type=float, default=0.3, help='instances need a score above it (%(default)s)'

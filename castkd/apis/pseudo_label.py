@@ -37,6 +37,7 @@ def generate_pseudo_labels(
     out: str | Path,
     *,
     exclude: str | Path | None = None,
+    include: str | Path | None = None,
     score_thr: float = 0.3,
     mask_score_thr: float = 0.0,
     max_per_image: int = 100,
@@ -62,6 +63,8 @@ def generate_pseudo_labels(
             model and options made it. An image without any instance is in it, with no annotation.
         exclude: Images to leave out (the labelled ones): a split file, or a text file with one name per line. A name
             fits an image when one path ends with the other, whatever the extension.
+        include: The only images to take, where the folder holds more than the pool: a split file (its unlabelled
+            images), or a text file. Instead of ``exclude``.
         score_thr: Instances need a score above it, in [0, 1].
         mask_score_thr: Instances need a mask score above it, in [0, 1]. A model that gives no ``mask_scores`` has its
             scores taken.
@@ -89,7 +92,7 @@ def generate_pseudo_labels(
     options = FilterOptions(score_thr, mask_score_thr, max_per_image, min_area, overlap, min_kept)
     check_number('generate_pseudo_labels', 'batch_size', batch_size, low=1, integer=True)
     folder, found = find_images(images)
-    names = leave_out(found, exclude)
+    names = choose_images(found, exclude, include)
     predictor = load_predictor(config, checkpoint, device, cfg_options)
     truth = Reference(reference, predictor.classes, names) if reference else None
     source = {
@@ -177,33 +180,43 @@ def find_images(images: str | Path | Sequence[str | Path]) -> tuple[Path, list[s
     return folder, names
 
 
-def leave_out(names: Sequence[str], exclude: str | Path | None) -> list[str]:
-    """Return the names that a list of excluded images does not have.
+def choose_images(
+    names: Sequence[str], exclude: str | Path | None = None, include: str | Path | None = None
+) -> list[str]:
+    """Return the names that are to be labelled.
 
     Args:
         names: Image names relative to their folder.
-        exclude: Split file (its labelled images are left out), or text file with one name per line; None keeps all.
+        exclude: List of images to leave out: a split file (its labelled images), or a text file with one name per line.
+        include: List of the only images to take: a split file (its unlabelled images), or a text file.
 
     Raises:
-        DataError: When the list cannot be read, or no image is left.
+        ConfigError: When both lists are given.
+        DataError: When a list cannot be read, or no image is left.
     """
-    if exclude is None:
+    if exclude is not None and include is not None:
+        raise ConfigError('exclude and include: give one of them, not both')
+    if exclude is None and include is None:
         return list(names)
-    path = check_file(
-        'exclude', 'file', exclude, 'give a split file or a text file with image names'
-    )
-    if path.suffix == '.json':
-        listed = list(read_split(path).labeled)
-    else:
-        listed = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
-    whole = {_parts(name) for name in listed if name}
+    option, file = ('exclude', exclude) if include is None else ('include', include)
+    whole = {_parts(name) for name in _read_names(option, file) if name}
     endings = {parts[start:] for parts in whole for start in range(len(parts))}
-    left = [name for name in names if not _is_listed(_parts(name), whole, endings)]
+    wanted = include is not None
+    left = [name for name in names if _is_listed(_parts(name), whole, endings) == wanted]
     if not left:
+        listed = 'none of the' if wanted else 'all'
         raise DataError(
-            f'exclude {str(path)!r} lists all {len(names)} images; none is left to label'
+            f'{option} {str(file)!r} lists {listed} {len(names)} images; none is left to label'
         )
     return left
+
+
+def _read_names(option: str, file: str | Path) -> list[str]:
+    path = check_file(option, 'file', file, 'give a split file or a text file with image names')
+    if path.suffix != '.json':
+        return [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
+    split = read_split(path)
+    return list(split.labeled if option == 'exclude' else split.unlabeled)
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ PSEUDO_LABEL_OPTIONS = (
     'checkpoint',
     'images',
     'exclude',
+    'include',
     'score_thr',
     'mask_score_thr',
     'max_per_image',

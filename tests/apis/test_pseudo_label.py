@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from castkd.apis.predictor import Predictor
-from castkd.apis.pseudo_label import find_images, generate_pseudo_labels, leave_out
+from castkd.apis.pseudo_label import choose_images, find_images, generate_pseudo_labels
 from castkd.checkpoints import sha256
 from castkd.datasets.pseudo_store import decode_masks, read_pseudo_labels
 from castkd.datasets.splits import Split, write_split
@@ -261,7 +261,20 @@ def test_exclude_split_and_list(project, tmp_path):
     assert names == ['1.png', '2.png', '3.png']
     assert summary['num_excluded'] == 2
     (tmp_path / 'list.txt').write_text('train/1\n\n2.png\n')
-    assert leave_out(NAMES, tmp_path / 'list.txt') == ['0.png', '3.png', 'more/4.png']
+    assert choose_images(NAMES, tmp_path / 'list.txt') == ['0.png', '3.png', 'more/4.png']
+
+
+def test_include_takes_the_pool_of_a_split(project, tmp_path):
+    write_split(Split(('0.png',), ('1.png', 'more/4.png'), 0.5, 0), tmp_path / 'split.json')
+    summary = label(project, tmp_path / 'labels.json', include=tmp_path / 'split.json')
+    names = [image['file_name'] for image in read_pseudo_labels(tmp_path / 'labels.json').images]
+    assert names == ['1.png', 'more/4.png']
+    assert summary['num_excluded'] == len(NAMES) - 2
+    (tmp_path / 'list.txt').write_text('7.png')
+    with pytest.raises(DataError, match='lists none of the 5 images'):
+        choose_images(NAMES, include=tmp_path / 'list.txt')
+    with pytest.raises(ConfigError, match='not both'):
+        choose_images(NAMES, tmp_path / 'list.txt', tmp_path / 'list.txt')
 
 
 @pytest.mark.parametrize(
@@ -277,15 +290,15 @@ def test_exclude_split_and_list(project, tmp_path):
 )
 def test_what_a_listed_name_fits(tmp_path, line, left):
     (tmp_path / 'list.txt').write_text(line)
-    assert leave_out(['a/1.png', 'a/2.png', 'b/1.png'], tmp_path / 'list.txt') == left
+    assert choose_images(['a/1.png', 'a/2.png', 'b/1.png'], tmp_path / 'list.txt') == left
 
 
 def test_bad_exclude(tmp_path):
     with pytest.raises(DataError, match=r'exclude: file .* does not exist'):
-        leave_out(NAMES, tmp_path / 'none.txt')
+        choose_images(NAMES, tmp_path / 'none.txt')
     (tmp_path / 'all.txt').write_text('\n'.join(NAMES))
     with pytest.raises(DataError, match='lists all 5 images'):
-        leave_out(NAMES, tmp_path / 'all.txt')
+        choose_images(NAMES, tmp_path / 'all.txt')
 
 
 def test_list_of_images(project):
