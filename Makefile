@@ -1,6 +1,7 @@
 # Everything starts here: `make help` lists the targets.
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCHMARKS := $(filter-out common,$(basename $(notdir $(wildcard benchmarks/*.py))))
 CLEAN := build dist castkd.egg-info .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
@@ -29,8 +30,9 @@ format: env  ## format the code and apply safe fixes
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-benchmark: env  ## run every script of benchmarks/
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python $$script $(ARGS); done
+benchmark: env  ## run every script of benchmarks/ into work_dirs/benchmarks/
+	@set -e; for name in $(BENCHMARKS); do echo "$$name"; \
+	  $(BIN)/python benchmarks/$$name.py --out work_dirs/benchmarks/$$name.json $(ARGS); done
 
 clean:  ## remove build outputs and caches; environment, data and runs stay
 	rm -rf $(CLEAN)

@@ -10,12 +10,7 @@ GPU: of the allocated memory). The dense form is left out where its matrices exc
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import psutil
@@ -25,6 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.common import PeakMemory, make_parser, run_apart, seconds, write_results
+from castkd.apis.command_line import run_tool
 from castkd.losses import InstancePixelContrast
 
 SIZES = {'703': (19, 37), '2812': (38, 74), '10952': (74, 148)}
@@ -72,20 +71,14 @@ def measure(form: str, pixels: str, device: str, repeat: int, chunk_size: int) -
     chunked = InstancePixelContrast(chunk_size=chunk_size)
     loss = {'chunked': chunked, 'dense': dense_contrast}[form]
     inputs = make_inputs(SIZES[pixels], device)
-    before = psutil.Process().memory_info().rss
-    seconds = []
-    for _ in range(repeat):
+
+    def run() -> None:
         inputs[0].grad = None
-        start = time.perf_counter()
         loss(*inputs).backward()
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    if device == 'cuda':
-        peak = torch.cuda.max_memory_allocated() - sum(tensor.nbytes for tensor in inputs)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {'seconds': min(seconds), 'peak_mib': peak / 2**20}
+
+    with PeakMemory(device) as peak:
+        fastest = min(seconds(run, device) for _ in range(repeat))
+    return {'seconds': fastest, 'peak_mib': peak.mib}
 
 
 def dense_fits(pixels: str, device: str) -> bool:
@@ -95,24 +88,16 @@ def dense_fits(pixels: str, device: str) -> bool:
     return DENSE_MATRICES * 4 * (IMAGES * height * width) ** 2 < free
 
 
-def measure_apart(form: str, pixels: str, args: argparse.Namespace) -> dict[str, float]:
-    """Run :func:`measure` in a fresh process, so that peaks do not mix."""
-    command = [sys.executable, __file__, '--worker', form, '--pixels', pixels]
-    command += ['--device', args.device, '--repeat', str(args.repeat)]
-    command += ['--chunk-size', str(args.chunk_size)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure_all(args: argparse.Namespace, console: Console) -> list[dict]:
+def measure_all(options: argparse.Namespace, console: Console) -> list[dict]:
     """Measure both forms at every size; a form that does not fit is None."""
     rows = []
-    for pixels in args.pixels:
+    for pixels in options.pixels:
         row = {'pixels': f'{IMAGES} x {pixels}', 'dense': None}
         for form in ('chunked', 'dense'):
-            if form == 'chunked' or dense_fits(pixels, args.device):
+            if form == 'chunked' or dense_fits(pixels, options.device):
                 console.print(f'{row["pixels"]} pixels, {form} form ...')
-                row[form] = measure_apart(form, pixels, args)
+                settings = (options.device, options.repeat, options.chunk_size)
+                row[form] = run_apart(measure, form, pixels, *settings)
         row['ratio'] = row['dense'] and row['chunked']['seconds'] / row['dense']['seconds']
         rows.append(row)
     return rows
@@ -134,33 +119,18 @@ def show(rows: list[dict], console: Console) -> None:
     console.print(table)
 
 
-def write_json(rows: list[dict], path: Path) -> None:
-    """Write the measurements in one step, so that no half file is ever seen."""
-    with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
-        json.dump(rows, file, indent=2)
-    Path(file.name).replace(path)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, repeat=3)
     parser.add_argument('--pixels', nargs='+', choices=SIZES, default=list(SIZES))
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--repeat', type=int, default=3, help='runs per measurement')
     parser.add_argument('--chunk-size', type=int, default=1024, help='anchors per chunk')
-    parser.add_argument('--out', type=Path, help='JSON file for the measurements')
-    parser.add_argument('--worker', choices=('chunked', 'dense'), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.worker:
-        result = measure(args.worker, args.pixels[0], args.device, args.repeat, args.chunk_size)
-        print(json.dumps(result))
-        return
+    options = parser.parse_args(arguments)
     console = Console()
-    rows = measure_all(args, console)
+    rows = measure_all(options, console)
     show(rows, console)
-    if args.out:
-        write_json(rows, args.out)
+    if options.out:
+        write_results(options.out, {'rows': rows}, options)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(main))
