@@ -1,0 +1,46 @@
+# A teacher that knows another domain, the stand-in for a foundation model: pretrained on all tiles of
+# fluorescent cells, adapted to stained tissue with 20 labelled tiles, distilled with the other 253.
+#   python tools/train.py configs/cast/foreign_nuclei128.py
+# Everything is validated on stained tissue; the row of the pretrained teacher is its zero-shot AP.
+_base_ = './cast_nuclei128_2pct.py'
+
+fraction = 20 / 273
+stained = {
+    'train_dataloader.dataset.sources.labeled.ann_file': 'train_stained.json',
+    'val_dataloader.dataset.ann_file': 'val_stained.json',
+    'test_dataloader.dataset.ann_file': 'val_stained.json',
+    'val_evaluator.ann_file': 'data/nuclei128/val_stained.json',
+    'test_evaluator.ann_file': 'data/nuclei128/val_stained.json',
+}
+start = {'model.student_checkpoint': '{pretrain.checkpoint}'}
+starts = dict(adapt=start, self_train=start)
+recipe = [
+    dict(
+        name='pretrain',
+        config='{folder}/adapt.py',
+        cfg_options={
+            'randomness.seed': '{seed}',
+            **stained,
+            'train_dataloader.dataset.sources.labeled.ann_file': 'train_cells.json',
+            'train_dataloader.dataset.split': dict(fraction=1.0, seed='{seed}'),
+        },
+    ),
+    *[
+        dict(
+            stage,
+            cfg_options={**stage['cfg_options'], **stained, **starts.get(stage['name'], {})},
+        )
+        if 'cfg_options' in stage
+        # The folder holds the tiles of cells as well: only the pool of the split is labelled.
+        else dict(stage, exclude=None, include='{adapt.split}')
+        for stage in _base_.recipe
+    ],
+]
+report = dict(
+    rows=[
+        dict(stage='supervised', label='student, labels only'),
+        dict(stage='pretrain', label='teacher of cells, zero-shot'),
+        *_base_.report['rows'][1:],
+    ],
+)
+del stained, start, starts
