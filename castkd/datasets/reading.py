@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -140,6 +140,29 @@ def resolved(root: str, names: Iterable[str]) -> list[str]:
     """Return the paths of images below a root, the links of the root followed."""
     start = os.path.realpath(root)
     return [os.path.normpath(os.path.join(start, name)) for name in names]
+
+
+def check_files(owner: str, files: Sequence[str]) -> None:
+    """Refuse images that are not there.
+
+    Args:
+        owner: The dataset's place, for the error.
+        files: Local paths.
+
+    Raises:
+        DataError: When a file is missing; tells the number and one example.
+    """
+    missing = [path for path in files if not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            f'{owner}: {len(missing)} of {len(files)} images do not exist, for example {missing[0]!r}; '
+            'check data_root, data_prefix and the annotation file'
+        )
+
+
+def is_local(dataset: BaseDataset) -> bool:
+    """Tell whether a dataset's images are files of this machine."""
+    return not getattr(dataset, 'backend_args', None) and '://' not in image_root(dataset)
 
 
 def image_root(dataset: BaseDataset) -> str:

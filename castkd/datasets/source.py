@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from castkd.datasets.reading import (
     Reading,
+    check_files,
     image_files,
     image_names,
     image_root,
@@ -194,6 +195,7 @@ class SourceDataset(Dataset):
                 files = image_files(dataset)
                 check_disjoint({LABELED: paths.values(), f'source {name!r}': files})
         if folders and not left_out:
+            check_files(f'source {LABELED!r}', list(paths.values()))
             raise DataError(
                 f'none of the {len(paths)} labeled images below {root!r} is among the unlabeled ones below '
                 f'{", ".join(map(repr, folders))}; give both the same root, or, for separate collections, reduce the '

@@ -11,8 +11,15 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
-from castkd.datasets.reading import image_files, image_root, read_dataset, resolved
-from castkd.datasets.source import LABELED, SourceDataset
+from castkd.datasets.reading import (
+    check_files,
+    image_files,
+    image_root,
+    is_local,
+    read_dataset,
+    resolved,
+)
+from castkd.datasets.source import LABELED, ImageFolder, SourceDataset
 from castkd.datasets.splits import check_disjoint
 from castkd.errors import ConfigError
 from castkd.registry import DATASETS
@@ -31,8 +38,8 @@ def check_training_data(
 
     Raises:
         ConfigError: When the distiller was told other classes than those of the labels.
-        DataError: When validation data cannot be read or are wrong, or labelled, unlabelled and validation images
-            overlap.
+        DataError: When images are missing, validation data cannot be read or are wrong, or labelled, unlabelled and
+            validation images overlap.
     """
     evaluated = check_loader_data(config, 'val_dataloader')
     sources = _files(dataset, used)
@@ -55,7 +62,7 @@ def check_loader_data(config: Mapping[str, Any], key: str) -> list[str]:
         ``castkd.SourceDataset`` checks itself.
 
     Raises:
-        DataError: When it cannot be read, or its annotations are wrong.
+        DataError: When it cannot be read, or its annotations are wrong, or images are missing.
     """
     dataset = (config.get(key) or {}).get('dataset')
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine'):
@@ -64,7 +71,10 @@ def check_loader_data(config: Mapping[str, Any], key: str) -> list[str]:
         built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
     reading = read_dataset(f'{key}.dataset', built)
     reading.check()
-    return resolved(image_root(built), reading.names)
+    files = resolved(image_root(built), reading.names)
+    if is_local(built):
+        check_files(f'{key}.dataset', files)
+    return files
 
 
 def _is_plain(kind: str | type) -> bool:
@@ -80,11 +90,17 @@ def _source(name: str) -> str:
 
 def _files(dataset: Dataset, used: Collection[str]) -> dict[str, list[str]]:
     """Return the paths of the images per source; of a dataset without sources, as ``train_dataloader``."""
-    if isinstance(dataset, SourceDataset):
-        return {_source(name): image_files(dataset.datasets[name]) for name in used}
     if isinstance(dataset, BaseDataset) and 'img_path' in dataset.get_data_info(0):
         return {'train_dataloader': image_files(dataset)}
-    return {}
+    if not isinstance(dataset, SourceDataset):
+        return {}
+    found = {}
+    for name in used:
+        source = dataset.datasets[name]
+        found[_source(name)] = image_files(source)
+        if is_local(source) and not isinstance(source, ImageFolder):
+            check_files(_source(name), found[_source(name)])
+    return found
 
 
 def _settle_classes(model: nn.Module, classes: Collection[str] | None) -> None:
