@@ -24,12 +24,16 @@ def relative_homography(source: BaseDataElement, dest: BaseDataElement) -> Tenso
         dest: Data sample of the view to arrive in; another view of the same image.
 
     Returns:
-        Matrix (3, 3), float64: that of ``dest`` times the inverse of that of ``source``.
+        Matrix (3, 3), float64: that of ``dest`` times the inverse of that of ``source``; exactly the identity for views
+        that share their pixel grid.
 
     Raises:
         ConfigError: When a sample does not carry its ``homography_matrix``.
     """
-    return _homography(dest) @ torch.linalg.inv(_homography(source))
+    start, end = _homography(source), _homography(dest)
+    if torch.equal(start, end):
+        return torch.eye(3, dtype=torch.float64)
+    return end @ torch.linalg.inv(start)
 
 
 def _homography(sample: BaseDataElement) -> Tensor:
@@ -89,8 +93,11 @@ def warp_semantic(
 
 
 def _sample(values: Tensor, matrix: Tensor, out_shape: tuple[int, int], fill: int | bool) -> Tensor:
-    """Sample (..., H, W) at the source position of every destination pixel's centre."""
+    """Sample (..., H, W) at the source position of every destination pixel's centre, into a new tensor."""
     height, width = values.shape[-2:]
+    # Views that share their pixel grid, as CAST's do, need no search for positions.
+    if (height, width) == tuple(out_shape) and torch.equal(matrix, torch.eye(3).to(matrix)):
+        return values.clone()
     out_height, out_width = out_shape
     # float64: in float32 a centre near a pixel border may fall on its wrong side.
     inverse = torch.linalg.inv(matrix.to(values.device, torch.float64))

@@ -158,3 +158,18 @@ def test_nothing_stays_nothing():
     matrix = torch.eye(3)
     assert warp_masks(torch.zeros(0, 4, 6, dtype=torch.bool), matrix, (3, 5)).shape == (0, 3, 5)
     assert warp_boxes(torch.zeros(0, 4), matrix, (3, 5)).shape == (0, 4)
+
+
+def test_views_of_one_grid_are_carried_by_the_identity_into_new_masks():
+    matrix = np.array([[0.813, 0, -3.7], [0, 1.21, 5.3], [0, 0, 1]], dtype=np.float32)
+    source, dest = (DetDataSample(metainfo={'homography_matrix': matrix.copy()}) for _ in range(2))
+    relative = relative_homography(source, dest)
+    assert torch.equal(relative, torch.eye(3, dtype=torch.float64))
+    masks = torch.rand(3, 8, 9) > 0.5
+    carried = warp_masks(masks, relative, (8, 9))
+    assert torch.equal(carried, masks)
+    carried[:] = False
+    assert masks.any()
+    padded = warp_masks(masks, relative, (10, 12))
+    assert torch.equal(padded[:, :8, :9], masks)
+    assert not padded[:, 8:].any()
