@@ -7,6 +7,5 @@ _base_ = '../_base_/recipes/cast.py'
 folder = 'scenes'
 images = 'data/scenes/leftImg8bit/train'
 reference = 'data/scenes/annotations/instancesonly_filtered_gtFine_train.json'
-# So young a teacher is seldom right: few labels, but those that are left are better.
-score_thr = 0.65
+score_thr = 0.3
 min_kept = 0.5

@@ -4,15 +4,24 @@ _base_ = [
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
-from castkd.architectures import mask2former
+from castkd.architectures import solov2
 
-sizes = dict(num_classes=8, depth=18, encoder_layers=1, num_queries=20, num_points=512)
-teacher = mask2former(base_channels=32, channels=64, decoder_layers=3, ffn_channels=256, **sizes)
-student = mask2former(base_channels=16, channels=64, decoder_layers=2, ffn_channels=256, **sizes)
+# A scene is 128 x 256 pixels; sizes are square roots of box areas, in pixels.
+sizes = dict(
+    num_classes=8,
+    depth=18,
+    stacked_convs=2,
+    num_grids=(32, 24, 16, 8),
+    scale_ranges=((1, 24), (16, 48), (32, 96), (64, 256)),
+)
+teacher = solov2(base_channels=32, channels=48, **sizes)
+student = solov2(base_channels=16, channels=32, **sizes)
+queries = dict(type='castkd.GridQueries', levels=4)
 feature = 'backbone[2]'
 teacher_projector = dict(type='castkd.ProjectionHead', in_channels=128)
 student_projector = dict(type='castkd.ProjectionHead', in_channels=64)
 
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

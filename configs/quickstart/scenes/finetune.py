@@ -2,5 +2,5 @@
 _base_ = './supervised.py'
 
 model = dict(student_checkpoint='work_dirs/cast_scenes/distill/iter_240.pth')
-optim_wrapper = dict(optimizer=dict(lr=5e-5))
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 train_cfg = dict(max_iters=60)

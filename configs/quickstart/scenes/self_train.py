@@ -4,7 +4,11 @@ _base_ = ['./base.py', '../../_base_/methods/cast.py']
 model = dict(
     student=_base_.teacher,
     classes=_base_.classes,
-    objectives=dict(cast=dict(feature=_base_.feature, projector=_base_.teacher_projector)),
+    objectives=dict(
+        cast=dict(
+            feature=_base_.feature, queries=_base_.queries, projector=_base_.teacher_projector
+        )
+    ),
 )
 train_dataloader = dict(
     dataset=dict(

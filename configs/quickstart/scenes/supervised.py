@@ -2,5 +2,8 @@
 _base_ = ['./base.py', '../../_base_/methods/supervised.py']
 
 model = dict(student=_base_.student, classes=_base_.classes)
-train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=4, unlabeled=0)))
+train_dataloader = dict(
+    batch_sampler=dict(counts=dict(_delete_=True, labeled=4)),
+    dataset=dict(sources=dict(_delete_=True, labeled=_base_.labeled_dataset)),
+)
 train_cfg = dict(max_iters=300)
