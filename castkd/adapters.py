@@ -5,15 +5,17 @@ All calls go through the network's public methods, so a network needs no change 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from mmdet.models.utils import unpack_gt_instances
+from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from castkd.errors import ConfigError
+from castkd.semantic import IGNORE, most_likely
 
 
 class DetectionAdapter:
@@ -25,6 +27,10 @@ class DetectionAdapter:
     """
 
     partial_loss = False
+
+    def has_targets(self, sample: Any) -> bool:  # noqa: ANN401 - data samples
+        """Tell whether an image has anything that a loss learns from."""
+        return len(sample.gt_instances) > 0
 
     def encode(self, network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - features of any form
         """Run backbone and neck on ``inputs`` (B, 3, H, W)."""
@@ -105,6 +111,129 @@ class GridMaskAdapter(DetectionAdapter):
         )
 
 
+class SemanticAdapter(DetectionAdapter):
+    """Runs mmseg segmentors that give one logit per class and pixel (EncoderDecoder, also the cascaded one).
+
+    mmseg calls ``forward`` of its heads, which no forward hook sees; here heads are called as modules in every kind of
+    pass, so that taps on them work.
+    """
+
+    partial_loss = True
+
+    def has_targets(self, sample: Any) -> bool:  # noqa: ANN401 - data samples
+        """Tell whether any pixel of an image has a class."""
+        return bool((sample.gt_sem_seg.data != IGNORE).any())
+
+    def forward(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
+        """Return the decode head's logits (B, C, h, w) at its own stride; of a cascade, those of its last head."""
+        with _heads_as_modules(network):
+            return network(inputs, samples, mode='tensor')
+
+    def predict(self, network: nn.Module, inputs: Tensor, samples: list) -> list:
+        """Return data samples with ``pred_sem_seg`` in network-input coordinates, padding included.
+
+        Its ``data`` (1, H, W) are class indices, its ``scores`` (1, H, W) their probabilities.
+        """
+        size = tuple(inputs.shape[-2:])
+        with _heads_as_modules(network):
+            found = network.predict(inputs, [_unmoved(sample, size) for sample in samples])
+        return [
+            _with_prediction(sample, prediction.seg_logits.data)
+            for sample, prediction in zip(samples, found, strict=True)
+        ]
+
+    def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
+        """Run all heads on the whole batch and take their losses over the images ``keep``.
+
+        Raises:
+            ConfigError: When an image has no label map.
+        """
+        for sample in samples:
+            if 'gt_sem_seg' not in sample:
+                raise ConfigError(
+                    f'image {sample.metainfo.get("img_path")!r} has no label map to learn from; load one with '
+                    'castkd.LoadSemanticAnnotations, or take the targets of this view from a teacher'
+                )
+        with _heads_as_modules(network):
+            if not keep:
+                return _times_zero(network.loss(inputs, samples))
+            if len(keep) == len(samples):
+                return network.loss(inputs, samples)
+            with _losses_of_images(network, keep):
+                return network.loss(inputs, samples)
+
+
+def _unmoved(sample: Any, size: tuple[int, int]) -> Any:  # noqa: ANN401 - data samples
+    """Return a sample whose image is the network's input, so that mmseg does not resize or flip predictions back."""
+    plain = type(sample)()
+    plain.set_metainfo(
+        {
+            **sample.metainfo,
+            **dict.fromkeys(('ori_shape', 'img_shape', 'pad_shape'), size),
+            **dict.fromkeys(('padding_size', 'img_padding_size'), (0, 0, 0, 0)),
+            'flip': False,
+        }
+    )
+    return plain
+
+
+def _with_prediction(sample: Any, logits: Tensor) -> Any:  # noqa: ANN401 - data samples
+    labels, scores = most_likely(logits)
+    predicted = sample.clone()
+    predicted.pred_sem_seg = PixelData(data=labels[None], scores=scores[None])
+    return predicted
+
+
+def _heads(network: nn.Module) -> list[nn.Module]:
+    """Return the decode and auxiliary heads of a segmentor."""
+    owners = [getattr(network, name, None) for name in ('decode_head', 'auxiliary_head')]
+    return [
+        head
+        for owner in owners
+        if owner is not None
+        for head in (owner if isinstance(owner, nn.ModuleList) else [owner])
+    ]
+
+
+@contextmanager
+def _heads_as_modules(network: nn.Module) -> Iterator[None]:
+    """Let ``head.forward(...)`` call ``head(...)`` while the context is open, so that forward hooks fire."""
+
+    def calling(head: nn.Module) -> Callable:
+        def forward(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever heads take and give
+            # The call below has to reach the head's own forward.
+            del head.forward
+            try:
+                return head(*arguments, **options)
+            finally:
+                head.forward = forward
+
+        return forward
+
+    with ExitStack() as stack:
+        for head in _heads(network):
+            head.forward = calling(head)
+            stack.callback(delattr, head, 'forward')
+        yield
+
+
+@contextmanager
+def _losses_of_images(network: nn.Module, keep: list[int]) -> Iterator[None]:
+    """Let the heads of a segmentor compare only the images ``keep`` while the context is open."""
+
+    def comparing(whole: Callable) -> Callable:
+        def loss_by_feat(outputs: Any, samples: list, **options: Any) -> dict:  # noqa: ANN401
+            return whole(_of_images(outputs, keep), [samples[index] for index in keep], **options)
+
+        return loss_by_feat
+
+    with ExitStack() as stack:
+        for head in _heads(network):
+            head.loss_by_feat = comparing(head.loss_by_feat)
+            stack.callback(delattr, head, 'loss_by_feat')
+        yield
+
+
 def _of_images(outputs: Any, keep: list[int]) -> Any:  # noqa: ANN401 - nested lists of tensors
     if torch.is_tensor(outputs):
         return outputs[keep]
@@ -121,6 +250,8 @@ def adapter_for(network: nn.Module) -> DetectionAdapter:
         return QuerySegmentorAdapter()
     if _has_head(network, 'mask_head') and not _has_head(network, 'bbox_head'):
         return GridMaskAdapter()
+    if _has_head(network, 'decode_head') and hasattr(network, 'encode_decode'):
+        return SemanticAdapter()
     if hasattr(network, 'extract_feat') and hasattr(network, 'loss'):
         return DetectionAdapter()
     raise ConfigError(

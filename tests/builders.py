@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
 
 from castkd.architectures import mask2former, solov2
 
@@ -105,6 +106,26 @@ def make_sample(masks, labels, shape=None, matrix=None, scores=None):
     if scores is not None:
         instances.scores = torch.as_tensor(scores)
     sample.gt_instances = instances
+    return sample
+
+
+def make_map_sample(labels=None, shape=None, matrix=None, **meta):
+    """Return a data sample with ``labels`` (H, W) as its semantic map; ``shape`` is the image's without padding."""
+    size = np.shape(labels) if labels is not None else shape
+    shape = shape or size
+    sample = SegDataSample()
+    sample.set_metainfo(
+        dict(
+            img_shape=shape,
+            ori_shape=shape,
+            padding_size=(0, size[1] - shape[1], 0, size[0] - shape[0]),
+            img_path='image.png',
+            homography_matrix=np.eye(3, dtype=np.float32) if matrix is None else matrix,
+        )
+    )
+    sample.set_metainfo(meta)
+    if labels is not None:
+        sample.gt_sem_seg = PixelData(data=torch.as_tensor(labels, dtype=torch.long)[None])
     return sample
 
 

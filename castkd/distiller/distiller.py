@@ -16,15 +16,7 @@ from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.errors import ConfigError, TrainingError, near_names
 from castkd.objectives.base import Objective
 from castkd.registry import MODELS, build_model
-from castkd.structures import (
-    STUDENT,
-    Pass,
-    PassResult,
-    PseudoTargets,
-    Step,
-    merge_passes,
-    source_view,
-)
+from castkd.structures import STUDENT, Pass, PassResult, PseudoTargets, Step, merge_passes
 from castkd.taps import Tap, record_taps
 from castkd.teachers import Teacher, TeacherBank
 
@@ -185,14 +177,13 @@ class Distiller(BaseModel):
         self.step.fill_(step)
 
     def _run(self, request: Pass, step: Step) -> PassResult:
-        view = source_view(request.view)
-        if view not in step.inputs:
-            hint = near_names(view, step.inputs)
+        if request.view not in step.inputs:
+            hint = near_names(request.view, step.inputs)
             raise ConfigError(
-                f'the batch has no view {view!r} that an objective reads; {hint}. '
+                f'the batch has no view {request.view!r} that an objective reads; {hint}. '
                 "Add it to the pipeline's MultiBranch, or a source that gives it"
             )
-        inputs, samples = step.inputs[view], step.samples[view]
+        inputs, samples = step.inputs[request.view], step.samples[request.view]
         if request.network != STUDENT:
             return self.teachers[request.network].run(request, inputs, samples)
         if request.grad:
@@ -209,7 +200,11 @@ class Distiller(BaseModel):
             elif request.kind == 'loss':
                 samples = self._targets(request, step, samples)
                 step.targets[request.view] = samples
-                keep = _kept(samples, request.drop_empty)
+                keep = [
+                    index
+                    for index, sample in enumerate(samples)
+                    if not request.drop_empty or adapter.has_targets(sample)
+                ]
                 result.losses = adapter.loss(self.student, inputs, samples, keep)
             else:
                 result.outputs = adapter.forward(self.student, inputs, samples)
@@ -293,14 +288,6 @@ class Distiller(BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-
-def _kept(samples: list, drop_empty: bool) -> list[int]:
-    return [
-        index
-        for index, sample in enumerate(samples)
-        if not drop_empty or len(sample.gt_instances) > 0
-    ]
 
 
 def _total(value: Tensor | list[Tensor]) -> Tensor:

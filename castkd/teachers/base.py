@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from castkd.adapters import adapter_for
 from castkd.checks import check_number
 from castkd.errors import ConfigError, near_names
 from castkd.registry import build_model
+from castkd.semantic import IGNORE, padded_shape
 from castkd.structures import Pass, PassResult
 from castkd.taps import record_taps
 from castkd.teachers.normalization import InputConverter
@@ -117,7 +118,8 @@ class Teacher:
             samples: Their data samples.
 
         Returns:
-            The result; predictions are in the student's labels and pixels.
+            The result; predictions are in the student's labels and pixels. A segmentor's have ``pred_sem_seg`` with
+            ``data`` (class indices, 255 where the student has no such class) and ``scores``, each (1, H, W).
         """
         adapter = adapter_for(self.model)
         inputs, own_samples = self._converted(inputs, samples)
@@ -137,7 +139,7 @@ class Teacher:
         return result
 
     def predict(self, inputs: Tensor, samples: list) -> list:
-        """Return data samples with ``pred_instances`` in the student's labels and network-input pixels."""
+        """Return data samples with ``pred_instances`` or ``pred_sem_seg``, see :meth:`run`."""
         return self.run(Pass(self.name, '', 'predict', grad=False), inputs, samples).predictions
 
     def map_labels(self, labels: Tensor) -> Tensor:
@@ -174,6 +176,8 @@ class Teacher:
         return self._convert(inputs, samples)
 
     def _to_student(self, prediction: Any, sample: Any) -> Any:  # noqa: ANN401 - data samples
+        if 'pred_sem_seg' in prediction:
+            return self._map_to_student(prediction.pred_sem_seg, sample)
         instances = prediction.pred_instances
         labels = self.map_labels(instances.labels)
         instances = instances[labels >= 0]
@@ -182,6 +186,17 @@ class Teacher:
             instances = _rescaled(instances, self.input_scale, sample.metainfo['img_shape'][:2])
         mapped = sample.clone()
         mapped.pred_instances = instances
+        return mapped
+
+    def _map_to_student(self, semantic: PixelData, sample: Any) -> Any:  # noqa: ANN401 - data samples
+        labels, scores = self.map_labels(semantic.data), semantic.scores
+        labels = labels.masked_fill(labels < 0, IGNORE)
+        if self.input_scale != 1.0:
+            shape = padded_shape(sample)
+            labels = nn.functional.interpolate(labels[None].float(), size=shape)[0].long()
+            scores = nn.functional.interpolate(scores[None], size=shape)[0]
+        mapped = sample.clone()
+        mapped.pred_sem_seg = PixelData(data=labels, scores=scores)
         return mapped
 
 
