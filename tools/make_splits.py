@@ -92,21 +92,23 @@ def print_table(splits: dict[str, Split], folder: Path) -> None:
     Console().print(table)
 
 
-def main() -> None:
+def run(options: argparse.Namespace) -> None:
     """Make the splits; nothing is written unless all can be made."""
-    options = parse_arguments()
     from castkd.datasets.splits import write_split
-    from castkd.errors import CastkdError
 
-    try:
-        splits = make_splits(options)
-        for name, split in splits.items():
-            write_split(split, options.out / name)
-    except CastkdError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    splits = make_splits(options)
+    for name, split in splits.items():
+        write_split(split, options.out / name)
     print_table(splits, options.out)
 
 
+def main() -> int:
+    """Run the tool and return its exit status."""
+    options = parse_arguments()
+    from castkd.apis.command_line import run_tool
+
+    return run_tool(lambda: run(options))
+
+
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

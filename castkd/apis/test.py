@@ -80,9 +80,10 @@ def test(
         _draw(cfg, Path(show_dir).absolute())
     metrics = _run(cfg, student_state(content), str(checkpoint))
     if is_main_process():
+        # First what cannot fail.
+        _print(metrics, str(checkpoint))
         if out:
             _write(out, cfg, checkpoint, metrics)
-        _print(metrics, str(checkpoint))
     return metrics
 
 

@@ -288,7 +288,7 @@ def list_images(root: str | Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> l
     Raises:
         DataError: When there is no such folder or it holds no image.
     """
-    root = check_folder('list_images', 'root', root)
+    root = check_folder('images', 'folder', root)
     endings = tuple(suffix.lower() for suffix in suffixes)
     names = []
     seen = set()
@@ -304,7 +304,7 @@ def list_images(root: str | Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> l
         seen.add(place)
     if not names:
         raise DataError(
-            f'list_images: {str(root)!r} holds no image ({", ".join(endings)}); check the path'
+            f'images: folder {str(root)!r} holds no image ({", ".join(endings)}); check the path'
         )
     return sorted(names)
 

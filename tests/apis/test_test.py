@@ -92,6 +92,16 @@ def test_numbers_that_json_lacks(project, tmp_path, monkeypatch):
     assert json.loads(out.read_text())['metrics'] == {'AP': 0.5, 'AP_train': None}
 
 
+def test_numbers_are_shown_though_their_file_cannot_be_written(
+    project, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr('mmengine.runner.Runner.test', lambda _: {'AP': 0.625})
+    out = project.annotations / 'numbers.json'
+    with pytest.raises(DataError, match=r'numbers\.json: cannot be written'):
+        evaluate(project.config, project.checkpoint, work_dir=tmp_path, out=out)
+    assert '0.6250' in capsys.readouterr().out
+
+
 def test_pictures(project, tmp_path):
     evaluate(project.config, project.checkpoint, work_dir=tmp_path, show_dir=tmp_path / 'show')
     shown = sorted(path.name for path in (tmp_path / 'show').iterdir())

@@ -273,6 +273,7 @@ def test_tool_refuses_in_one_line_and_writes_nothing(tmp_path, run_tool):
     for options in ((tmp_path, '--fractions', 0.5), (broken, '--counts', 1)):
         code, _, text = run_tool(*options, '--out', tmp_path / 'out')
         assert code == 2
+        assert text.startswith('error: ')
         assert text.count('\n') == 1
         assert str(options[0]) in text
     assert not (tmp_path / 'out').exists()
