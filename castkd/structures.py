@@ -15,6 +15,14 @@ STUDENT = 'student'
 DEPTH = {'encode': 0, 'forward': 1, 'predict': 2, 'loss': 3}
 
 
+def source_view(view: str) -> str:
+    """Return the view of the batch that ``view`` shows: ``sup`` for ``sup`` and for its repetition ``sup#2``.
+
+    A repetition is one more run on the same images. What a network draws at random (noise, dropout) is drawn anew.
+    """
+    return view.partition('#')[0]
+
+
 @dataclass(frozen=True)
 class PseudoTargets:
     """Targets that a teacher makes in this step.
@@ -34,7 +42,7 @@ class Pass:
 
     Attributes:
         network: ``student`` or the name of a teacher.
-        view: Name of the view, such as ``sup``.
+        view: Name of the view, such as ``sup``; ``sup#2`` runs on ``sup`` once more, see :func:`source_view`.
         kind: ``encode`` (backbone and neck), ``forward`` (head outputs), ``predict`` or ``loss``.
         taps: Tap paths to record during the run.
         grad: Whether gradients flow through the run (never for teachers).

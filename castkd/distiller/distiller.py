@@ -16,7 +16,15 @@ from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.errors import ConfigError, TrainingError, near_names
 from castkd.objectives.base import Objective
 from castkd.registry import MODELS, build_model
-from castkd.structures import STUDENT, Pass, PassResult, PseudoTargets, Step, merge_passes
+from castkd.structures import (
+    STUDENT,
+    Pass,
+    PassResult,
+    PseudoTargets,
+    Step,
+    merge_passes,
+    source_view,
+)
 from castkd.taps import Tap, record_taps
 from castkd.teachers import Teacher, TeacherBank
 
@@ -177,13 +185,14 @@ class Distiller(BaseModel):
         self.step.fill_(step)
 
     def _run(self, request: Pass, step: Step) -> PassResult:
-        if request.view not in step.inputs:
-            hint = near_names(request.view, step.inputs)
+        view = source_view(request.view)
+        if view not in step.inputs:
+            hint = near_names(view, step.inputs)
             raise ConfigError(
-                f'the batch has no view {request.view!r} that an objective reads; {hint}. '
+                f'the batch has no view {view!r} that an objective reads; {hint}. '
                 "Add it to the pipeline's MultiBranch, or a source that gives it"
             )
-        inputs, samples = step.inputs[request.view], step.samples[request.view]
+        inputs, samples = step.inputs[view], step.samples[view]
         if request.network != STUDENT:
             return self.teachers[request.network].run(request, inputs, samples)
         if request.grad:
