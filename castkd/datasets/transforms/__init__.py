@@ -6,9 +6,11 @@ from castkd.datasets.transforms.geometry import (
     warp_masks,
     warp_semantic,
 )
+from castkd.datasets.transforms.label_noise import LabelNoise
 from castkd.datasets.transforms.photometric import StrongPhotometric
 
 __all__ = [
+    'LabelNoise',
     'StrongPhotometric',
     'relative_homography',
     'warp_boxes',
