@@ -104,6 +104,7 @@ def solov2(
         (192, 768),
         (384, 2048),
     ),
+    smallest: Sequence[int] = (8, 8, 16, 32, 32),
     max_per_image: int = 100,
     norm_eval: bool = False,
     pretrained: str | None = None,
@@ -121,6 +122,8 @@ def solov2(
         stacked_convs: Convolutions of the head's two branches.
         num_grids: Cells per side, per level of the pyramid (4 or 5 levels), fine to coarse.
         scale_ranges: Object sizes per level: square root of the box area, in pixels of the network's input.
+        smallest: Areas per level, in pixels of the mask features (stride 4): masks that are not larger are never
+            predicted. The default, of the authors' code, is too much for objects of less than 12 x 12 pixels.
         max_per_image: Instances per image.
         norm_eval: Whether the ResNet's batch norms keep their statistics (for a pretrained backbone).
         pretrained: Checkpoint of the backbone; None starts from random weights.
@@ -130,7 +133,8 @@ def solov2(
     """
     check_choice('solov2', 'depth', depth, (18, 34, 50, 101))
     check_choice('solov2', 'number of num_grids', len(num_grids), (4, 5))
-    check_choice('solov2', 'number of scale_ranges', len(scale_ranges), (len(num_grids),))
+    for name, values in (('scale_ranges', scale_ranges), ('smallest', smallest[: len(num_grids)])):
+        check_choice('solov2', f'number of {name}', len(values), (len(num_grids),))
     return {
         '_scope_': 'mmdet',
         'type': 'SOLOv2',
@@ -144,7 +148,9 @@ def solov2(
             # Random weights need norms in the pyramid, whose maps are summed.
             'norm_cfg': None if pretrained else {'type': 'BN', 'requires_grad': True},
         },
-        'mask_head': _grid_head(num_classes, channels, stacked_convs, num_grids, scale_ranges),
+        'mask_head': _grid_head(
+            num_classes, channels, stacked_convs, num_grids, scale_ranges, smallest
+        ),
         'test_cfg': {
             'nms_pre': 500,
             'score_thr': 0.1,
@@ -163,6 +169,7 @@ def _grid_head(
     stacked_convs: int,
     num_grids: Sequence[int],
     scale_ranges: Sequence[tuple[int, int]],
+    smallest: Sequence[int],
 ) -> dict:
     norm = {'type': 'GN', 'num_groups': min(32, channels // 4)}
     return {
@@ -171,7 +178,8 @@ def _grid_head(
         'in_channels': channels,
         'feat_channels': channels,
         'stacked_convs': stacked_convs,
-        'strides': [8, 8, 16, 32, 32][: len(num_grids)],
+        # mmdet names them so; all that is done with them is to drop smaller masks.
+        'strides': list(smallest[: len(num_grids)]),
         'scale_ranges': [tuple(pair) for pair in scale_ranges],
         'num_grids': list(num_grids),
         'cls_down_index': 0,

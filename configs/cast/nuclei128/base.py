@@ -13,6 +13,7 @@ sizes = dict(
     stacked_convs=2,
     num_grids=(32, 24, 16, 8),
     scale_ranges=((1, 24), (16, 48), (32, 96), (64, 256)),
+    smallest=(1, 1, 2, 4),
     max_per_image=60,
 )
 teacher = solov2(base_channels=48, channels=48, **sizes)

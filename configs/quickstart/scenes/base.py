@@ -13,6 +13,7 @@ sizes = dict(
     stacked_convs=2,
     num_grids=(32, 24, 16, 8),
     scale_ranges=((1, 24), (16, 48), (32, 96), (64, 256)),
+    smallest=(1, 1, 2, 4),
 )
 teacher = solov2(base_channels=32, channels=48, **sizes)
 student = solov2(base_channels=16, channels=32, **sizes)
