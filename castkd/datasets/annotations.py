@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -41,7 +41,7 @@ def check_categories(owner: str, coco: COCO, classes: Sequence[str]) -> None:
         )
 
 
-def check_annotations(owner: str, coco: COCO, image_ids: Collection[int] | None = None) -> None:
+def check_annotations(owner: str, coco: COCO, image_ids: Iterable[int]) -> None:
     """Check the annotations of some images of a COCO file.
 
     mmdet leaves out what the file gives no size (area 0, or a box narrower than a pixel); that is counted in the log.
@@ -50,7 +50,7 @@ def check_annotations(owner: str, coco: COCO, image_ids: Collection[int] | None 
     Args:
         owner: Where the file is used, and its name, for the error.
         coco: The file.
-        image_ids: The images; None for all.
+        image_ids: The images.
 
     Raises:
         DataError: When a category is unknown, a mask has another size than its image, cannot be decoded or is empty,
@@ -59,7 +59,7 @@ def check_annotations(owner: str, coco: COCO, image_ids: Collection[int] | None 
     everything = itertools.chain.from_iterable(coco.imgToAnns.values())
     with_masks = any(annotation.get('segmentation') for annotation in everything)
     problems, sizeless = [], 0
-    for image_id in coco.imgs if image_ids is None else image_ids:
+    for image_id in image_ids:
         image = coco.imgs[image_id]
         for annotation in coco.imgToAnns.get(image_id, ()):
             problem = _problem(annotation, image, coco.cats, with_masks)

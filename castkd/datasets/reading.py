@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,16 +32,15 @@ class Reading:
     image_ids: dict[str, int] = field(default_factory=dict)
     coco: COCO | None = None
 
-    def check(self, names: Collection[str] | None = None) -> None:
-        """Check the annotations of the images ``names``, or of all.
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Check the annotations of the images ``names``; None for all that are in use.
 
         Raises:
             DataError: See :func:`~castkd.datasets.annotations.check_annotations`.
         """
-        if self.coco is None:
-            return
-        chosen = None if names is None else [self.image_ids[name] for name in names]
-        check_annotations(self.owner, self.coco, chosen)
+        if self.coco is not None:
+            names = self.names if names is None else names
+            check_annotations(self.owner, self.coco, [self.image_ids[name] for name in names])
 
 
 def read_dataset(owner: str, dataset: BaseDataset) -> Reading:

@@ -111,8 +111,10 @@ def test_annotations_of_the_pool_are_not_looked_at(root):
     (root / 'train.json').write_text(json.dumps(content))
     sources = {'labeled': coco(root), 'unlabeled': folder(root)}
     assert SourceDataset(sources, split).sizes == {'labeled': 3, 'unlabeled': 9}
+    chosen = [names().index(name) for name in labeled]
+    assert read(root, indices=chosen, filter_cfg=None).sizes == {'labeled': 3}
     with pytest.raises(DataError, match=r'category_id 7.*8 more'):
-        SourceDataset({'labeled': coco(root)})
+        read(root)
 
 
 def test_all_wrong_is_told_by_its_cause(root):
