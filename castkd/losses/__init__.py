@@ -1,7 +1,27 @@
 """Losses: pure functions and their thin modules. They know torch, not networks, data or stages."""
 
 from castkd.losses.contrastive import InstancePixelContrast, instance_pixel_contrast
+from castkd.losses.correlation import (
+    CorrelationDistillation,
+    correlation_distillation,
+)
 from castkd.losses.cross_entropy import OHEMCrossEntropy, ohem_cross_entropy, pixel_cross_entropy
+from castkd.losses.double_similarity import (
+    CategorySimilarity,
+    PixelSimilarity,
+    category_similarity,
+    pixel_similarity,
+)
+from castkd.losses.features import (
+    AttentionTransfer,
+    HintLoss,
+    attention_transfer,
+    hint_loss,
+)
+from castkd.losses.intra_class import (
+    IntraClassVariation,
+    intra_class_variation,
+)
 from castkd.losses.mgd import (
     ImageSemanticLoss,
     RegionContentLoss,
@@ -9,16 +29,48 @@ from castkd.losses.mgd import (
     region_content_loss,
 )
 from castkd.losses.sampling import debias_weights
+from castkd.losses.similarity import (
+    CrossImageRelation,
+    PairwiseSimilarity,
+    cross_image_relation,
+    pairwise_similarity,
+)
+from castkd.losses.soft_targets import (
+    ChannelWiseDistillation,
+    LogitDistillation,
+    channel_wise_distillation,
+    logit_distillation,
+)
 
 __all__ = [
+    'AttentionTransfer',
+    'CategorySimilarity',
+    'ChannelWiseDistillation',
+    'CorrelationDistillation',
+    'CrossImageRelation',
+    'HintLoss',
     'ImageSemanticLoss',
     'InstancePixelContrast',
+    'IntraClassVariation',
+    'LogitDistillation',
     'OHEMCrossEntropy',
+    'PairwiseSimilarity',
+    'PixelSimilarity',
     'RegionContentLoss',
+    'attention_transfer',
+    'category_similarity',
+    'channel_wise_distillation',
+    'correlation_distillation',
+    'cross_image_relation',
     'debias_weights',
+    'hint_loss',
     'image_semantic_loss',
     'instance_pixel_contrast',
+    'intra_class_variation',
+    'logit_distillation',
     'ohem_cross_entropy',
+    'pairwise_similarity',
     'pixel_cross_entropy',
+    'pixel_similarity',
     'region_content_loss',
 ]

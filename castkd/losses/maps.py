@@ -1,0 +1,66 @@
+"""What losses on the maps of two networks share: checks, precision, and labels on the maps' grid."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from castkd.errors import ConfigError
+from castkd.losses.sampling import widen
+
+
+def paired(
+    owner: str, student: Tensor, teacher: Tensor, *, same_channels: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Check two maps, and return them in full precision, the teacher's without gradient.
+
+    Args:
+        owner: Name of the loss, for the error.
+        student: (B, C, h, w).
+        teacher: (B, C, h, w), or (B, D, h, w) where ``same_channels`` is off.
+        same_channels: Whether both need the same number of channels.
+
+    Returns:
+        Both maps, float32 where they were of half precision.
+
+    Raises:
+        ConfigError: When a shape is wrong.
+    """
+    for name, value in (('student', student), ('teacher', teacher)):
+        if value.dim() != 4:
+            raise ConfigError(f'{owner}: {name} must be (B, C, h, w), got {tuple(value.shape)}')
+    batch, channels, *grid = student.shape
+    if same_channels and teacher.shape[1] != channels:
+        raise ConfigError(
+            f'{owner}: student has {channels} channels and teacher {teacher.shape[1]}; logits need the same '
+            'classes in both networks, features a connector such as castkd.ConvConnector'
+        )
+    if [len(teacher), *teacher.shape[2:]] != [batch, *grid]:
+        raise ConfigError(
+            f'{owner}: teacher must have batch and grid {(batch, *grid)} like student, got '
+            f'{(len(teacher), *teacher.shape[2:])}; tap maps of the same stride or resize one'
+        )
+    return widen(student), widen(teacher.detach())
+
+
+def labels_on_grid(owner: str, target: Tensor, student: Tensor) -> Tensor:
+    """Return label maps on the grid of a map; the nearest pixel decides.
+
+    Args:
+        owner: Name of the loss, for the error.
+        target: Labels (B, H, W), integers.
+        student: Map (B, C, h, w).
+
+    Returns:
+        Labels (B, h, w), long.
+
+    Raises:
+        ConfigError: When shape or type of ``target`` is wrong.
+    """
+    if target.dim() != 3 or len(target) != len(student) or target.is_floating_point():
+        raise ConfigError(
+            f'{owner}: target must be ({len(student)}, H, W) integers, got {tuple(target.shape)} {target.dtype}'
+        )
+    # Labels are small numbers, which float32 holds exactly.
+    resized = F.interpolate(target[:, None].float(), size=student.shape[2:], mode='nearest')
+    return resized[:, 0].long()
