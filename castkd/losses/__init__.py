@@ -41,6 +41,12 @@ from castkd.losses.soft_targets import (
     channel_wise_distillation,
     logit_distillation,
 )
+from castkd.losses.transkd import (
+    HierarchicalContextLoss,
+    PatchEmbeddingLoss,
+    hierarchical_context_loss,
+    patch_embedding_loss,
+)
 
 __all__ = [
     'AttentionTransfer',
@@ -48,6 +54,7 @@ __all__ = [
     'ChannelWiseDistillation',
     'CorrelationDistillation',
     'CrossImageRelation',
+    'HierarchicalContextLoss',
     'HintLoss',
     'ImageSemanticLoss',
     'InstancePixelContrast',
@@ -55,6 +62,7 @@ __all__ = [
     'LogitDistillation',
     'OHEMCrossEntropy',
     'PairwiseSimilarity',
+    'PatchEmbeddingLoss',
     'PixelSimilarity',
     'RegionContentLoss',
     'attention_transfer',
@@ -63,6 +71,7 @@ __all__ = [
     'correlation_distillation',
     'cross_image_relation',
     'debias_weights',
+    'hierarchical_context_loss',
     'hint_loss',
     'image_semantic_loss',
     'instance_pixel_contrast',
@@ -70,6 +79,7 @@ __all__ = [
     'logit_distillation',
     'ohem_cross_entropy',
     'pairwise_similarity',
+    'patch_embedding_loss',
     'pixel_cross_entropy',
     'pixel_similarity',
     'region_content_loss',
