@@ -22,6 +22,7 @@ from castkd.losses.intra_class import (
     IntraClassVariation,
     intra_class_variation,
 )
+from castkd.losses.lad import DualPathConsistency, dual_path_consistency
 from castkd.losses.mgd import (
     ImageSemanticLoss,
     RegionContentLoss,
@@ -55,6 +56,7 @@ __all__ = [
     'CorrelationDistillation',
     'CrossImageRelation',
     'HierarchicalContextLoss',
+    'DualPathConsistency',
     'HintLoss',
     'ImageSemanticLoss',
     'InstancePixelContrast',
@@ -72,6 +74,7 @@ __all__ = [
     'cross_image_relation',
     'debias_weights',
     'hierarchical_context_loss',
+    'dual_path_consistency',
     'hint_loss',
     'image_semantic_loss',
     'instance_pixel_contrast',
