@@ -2,20 +2,19 @@
 
     python benchmarks/semi_supervised_detector.py --out detector.json
 
-All train the same Faster R-CNN (mmdet's, with a ResNet-18) with a teacher that is its moving average,
+All train the same Faster R-CNN (mmdet's, small, with a ResNet-18) and a teacher that is its moving average,
 on the same labelled and unlabelled images in the same views (weak for the teacher, mirrored for the
 student), from the collated batch to the optimiser's step and the teacher's update. ``SemiBaseDetector``
 does the same work as the distiller here; ``SoftTeacher`` scores jittered boxes and the student's
 proposals with the teacher beside that. The teacher's best boxes all become pseudo-labels, so that
-every form learns from as many. Each measurement runs in a process of its own, the forms in turn:
-median time of a step over all rounds, and the highest peak of the resident memory above what the
-process held before the first step (on a GPU: of the allocated memory).
+every form learns from as many. Steps of all forms are timed in turn; medians over ``--repeat`` rounds,
+ratios within a round. The peak of the resident memory, above what was held before the first of two
+steps, is that of a process with this form alone (on a GPU: of the allocated memory).
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +34,6 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -54,18 +52,25 @@ from castkd.registry import build_model
 OURS, BASE, SOFT = 'castkd', 'SemiBaseDetector', 'SoftTeacher'
 FORMS = (OURS, BASE, SOFT)
 OBJECTS = 10  # per labelled image, and pseudo-labels per unlabelled image
+CHANNELS = 64  # of the feature pyramid and its heads
+PROPOSALS = 128  # per image
 MOMENTUM = 0.001  # share of the student in a teacher's update
 # Weights that hardly move: every step is the same work.
 LEARNING_RATE = 1e-6
 Batch = dict[str, dict[str, list]]
+Settings = tuple[int, int, int, str]  # labelled and unlabelled images, side of an image, device
 
 
 def faster_rcnn() -> ConfigDict:
-    """Return mmdet's Faster R-CNN with a ResNet-18 from random weights, for one class."""
+    """Return mmdet's Faster R-CNN with a ResNet-18 from random weights, for one class and for a CPU."""
     config = get_config('mmdet::_base_/models/faster-rcnn_r50_fpn.py').model
     config.backbone.update(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None)
-    config.neck.in_channels = [64, 128, 256, 512]
-    config.roi_head.bbox_head.num_classes = 1
+    config.neck.update(in_channels=[64, 128, 256, 512], out_channels=CHANNELS)
+    config.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+    config.roi_head.bbox_roi_extractor.out_channels = CHANNELS
+    config.roi_head.bbox_head.update(num_classes=1, in_channels=CHANNELS, fc_out_channels=256)
+    config.train_cfg.rpn_proposal.max_per_img = config.test_cfg.rpn.max_per_img = PROPOSALS
+    config.train_cfg.rcnn.sampler.num = PROPOSALS
     config.test_cfg.rcnn.update(score_thr=0.0, max_per_img=OBJECTS)
     return ConfigDict(_scope_='mmdet', **config)
 
@@ -169,52 +174,51 @@ def make_step(model: BaseModel) -> Callable[[Batch], Any]:
     return step
 
 
-def measure(form: str, counts: tuple[int, int], size: int, device: str, repeat: int) -> dict:
-    """Train one form in this process.
-
-    Args:
-        form: One of ``FORMS``.
-        counts: Labelled and unlabelled images of a batch.
-        size: Side of the images in pixels.
-        device: ``cpu`` or ``cuda``.
-        repeat: Steps that are timed, after one that is not.
-
-    Returns:
-        ``seconds`` per step, and ``peak_mib``.
-    """
+def start(form: str, device: str) -> Callable[[Batch], Any]:
+    """Build a form and return its step."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model: nn.Module = build(form).to(device)
-        step = make_step(model)
-        # mmdet writes its pseudo-labels into the batch.
-        batches = [copy.deepcopy(make_batch(*counts, size)) for _ in range(repeat + 1)]
-        with PeakMemory(device) as peak:
-            times = [seconds(partial(step, batch), device) for batch in batches]
-    return {'seconds': times[1:], 'peak_mib': peak.mib}
+        return make_step(build(form).to(device))
 
 
-def measure_all(options: argparse.Namespace, console: Console) -> list[dict]:
-    """Measure all forms in turn; the ratios are the distiller's throughput and peak by the form's."""
-    found = {form: [] for form in FORMS}
-    counts = (options.labeled, options.unlabeled)
-    for index in range(options.rounds):
-        for form in FORMS:
-            console.print(f'round {index + 1} of {options.rounds}, {form} ...')
-            settings = (counts, options.size, options.device, options.repeat)
-            found[form].append(run_apart(measure, form, *settings))
-    rows = [
+def measure_times(settings: Settings, repeat: int) -> dict[str, list[float]]:
+    """Return seconds per step of every form, which take turns, after a step of each that is not counted."""
+    *sizes, device = settings
+    steps = {form: start(form, device) for form in FORMS}
+    found: dict[str, list[float]] = {form: [] for form in FORMS}
+    for _ in range(repeat + 1):
+        for form, step in steps.items():
+            # Anew each time: mmdet writes its pseudo-labels into the batch.
+            found[form].append(seconds(partial(step, make_batch(*sizes)), device))
+    return {form: times[1:] for form, times in found.items()}
+
+
+def measure_peak(form: str, settings: Settings) -> float:
+    """Return the peak of memory in two steps of one form in this process, in MiB."""
+    *sizes, device = settings
+    step = start(form, device)
+    with PeakMemory(device) as peak:
+        for _ in range(2):
+            step(make_batch(*sizes))
+    return peak.mib
+
+
+def measure_all(options: argparse.Namespace) -> list[dict]:
+    """Measure all forms; the ratios are the distiller's throughput and peak by the form's."""
+    settings = (options.labeled, options.unlabeled, options.size, options.device)
+    peaks = {form: run_apart(measure_peak, form, settings) for form in FORMS}
+    times = measure_times(settings, options.repeat)
+    return [
         {
             'form': form,
-            'images_per_second': sum(counts)
-            / median(value for result in results for value in result['seconds']),
-            'peak_mib': max(result['peak_mib'] for result in results),
+            'images_per_second': (options.labeled + options.unlabeled) / median(times[form]),
+            'peak_mib': peaks[form],
+            'throughput_ratio': median(
+                theirs / ours for theirs, ours in zip(times[form], times[OURS], strict=True)
+            ),
+            'memory_ratio': peaks[OURS] / peaks[form],
         }
-        for form, results in found.items()
+        for form in FORMS
     ]
-    ours = rows[FORMS.index(OURS)]
-    for row in rows:
-        row['throughput_ratio'] = ours['images_per_second'] / row['images_per_second']
-        row['memory_ratio'] = ours['peak_mib'] / row['peak_mib']
-    return rows
 
 
 def show(rows: list[dict], console: Console) -> None:
@@ -233,15 +237,13 @@ def show(rows: list[dict], console: Console) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and measure."""
-    parser = make_parser(__doc__, repeat=5)
-    parser.add_argument('--rounds', type=int, default=3, help='processes per form (default: 3)')
+    parser = make_parser(__doc__, repeat=10)
     parser.add_argument('--labeled', type=int, default=1, help='labelled images (default: 1)')
     parser.add_argument('--unlabeled', type=int, default=4, help='unlabelled images (default: 4)')
     parser.add_argument('--size', type=int, default=256, help='side of an image (default: 256)')
     options = parser.parse_args(arguments)
-    console = Console()
-    rows = measure_all(options, console)
-    show(rows, console)
+    rows = measure_all(options)
+    show(rows, Console())
     if options.out:
         write_results(options.out, {'rows': rows}, options)
 

@@ -14,13 +14,11 @@ UNLABELED = 2
 @pytest.fixture(scope='module', autouse=True)
 def narrow():
     """A detector of the same structure that trains in less time."""
-    config = benchmark.faster_rcnn()
-    config.backbone.base_channels = 8
-    config.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
-    config.rpn_head.update(in_channels=16, feat_channels=16)
-    config.roi_head.bbox_roi_extractor.out_channels = 16
-    config.roi_head.bbox_head.update(in_channels=16, fc_out_channels=16)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, 'CHANNELS', 16)
+        config = benchmark.faster_rcnn()
+        config.backbone.base_channels = 8
+        config.neck.in_channels = [8, 16, 32, 64]
         patch.setattr(benchmark, 'faster_rcnn', lambda: config)
         yield
 
@@ -61,17 +59,18 @@ def test_soft_teacher_has_the_same_labelled_losses_and_as_many_labels(ours):
 
 
 def test_command_compares_all_forms(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, 'run_apart', lambda function, *rest: function(*rest))
+    # In this process, a form may get along with memory that is there already.
+    monkeypatch.setattr(benchmark, 'run_apart', lambda function, *rest: 1 + function(*rest))
     out = tmp_path / 'detector.json'
     sizes = ['--labeled', '1', '--unlabeled', '1', '--size', '64', '--device', 'cpu']
-    benchmark.main(['--rounds', '1', '--repeat', '1', *sizes, '--out', str(out)])
+    benchmark.main(['--repeat', '1', *sizes, '--out', str(out)])
     rows = {row['form']: row for row in json.loads(out.read_text())['rows']}
     assert list(rows) == list(benchmark.FORMS)
     assert rows[benchmark.OURS]['throughput_ratio'] == rows[benchmark.OURS]['memory_ratio'] == 1.0
     soft = rows[benchmark.SOFT]
     expected = rows[benchmark.OURS]['images_per_second'] / soft['images_per_second']
     assert soft['throughput_ratio'] == pytest.approx(expected)
-    assert all(row['peak_mib'] > 0 for row in rows.values())
+    assert soft['memory_ratio'] == rows[benchmark.OURS]['peak_mib'] / soft['peak_mib']
     assert 'SoftTeacher' in capsys.readouterr().out
 
 
