@@ -2,7 +2,8 @@
 
 from castkd.objectives.base import Objective
 from castkd.objectives.cast import InstanceContrast
+from castkd.objectives.distillation import Distillation
 from castkd.objectives.pseudo_label import PseudoLabel
 from castkd.objectives.supervised import Supervised
 
-__all__ = ['InstanceContrast', 'Objective', 'PseudoLabel', 'Supervised']
+__all__ = ['Distillation', 'InstanceContrast', 'Objective', 'PseudoLabel', 'Supervised']

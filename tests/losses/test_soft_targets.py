@@ -23,7 +23,10 @@ class TestLogitDistillation(PairContract):
         labels = self.extra()['target']
         return [
             *super().bad_calls(),
-            ({'target': labels.float()}, r'target must be \(2, H, W\) integers, got .* torch.float32'),
+            (
+                {'target': labels.float()},
+                r'target must be \(2, H, W\) integers, got .* torch.float32',
+            ),
             ({'target': labels[:1]}, r'target must be \(2, H, W\) integers, got \(1, 8, 10\)'),
             ({'target': labels[:, None]}, 'target must be'),
         ]
