@@ -6,4 +6,4 @@ model = dict(
     objectives=dict(cast=dict(projector=_base_.student_projector)),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(max_iters=640)
+train_cfg = dict(max_iters=960)

@@ -10,4 +10,4 @@ model = dict(
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(max_iters=800)
+train_cfg = dict(max_iters=1200)

@@ -25,4 +25,4 @@ train_dataloader = dict(
     )
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_iters=700)
+train_cfg = dict(max_iters=1000)

@@ -12,8 +12,8 @@ model = dict(
     teachers=dict(
         ema=dict(
             decay=0.99,
-            burn_in=400,
-            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_800.pth',
+            burn_in=600,
+            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_1200.pth',
         )
     ),
 )
@@ -46,4 +46,4 @@ unlabeled_pipeline = [
     ),
 ]
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=unlabeled_pipeline))))
-train_cfg = dict(max_iters=800)
+train_cfg = dict(max_iters=1200)
