@@ -89,5 +89,6 @@ def test_the_shipped_stage_has_what_the_benchmark_reads():
         ('student', 'unsup_student', 'encode'),
     }
     inputs, samples = benchmark.make_batch(config, 'cpu')
-    assert inputs['sup'].shape == (4, 3, 128, 128)
-    assert len(samples['unsup_student']) == 4
+    counts = config.train_dataloader.batch_sampler.counts
+    assert inputs['sup'].shape == (counts.labeled, 3, *config.image_size)
+    assert len(samples['unsup_student']) == counts.unlabeled
