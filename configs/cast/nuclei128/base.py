@@ -26,7 +26,9 @@ student_projector = dict(type='castkd.ProjectionHead', in_channels=32)
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(
-    num_workers=1,
+    # Tiles are read in a tenth of a step; a process for them would take a core from the training.
+    num_workers=0,
+    persistent_workers=False,
     batch_sampler=dict(counts=dict(labeled=4, unlabeled=4)),
     dataset=dict(split=dict(fraction=0.02)),
 )
