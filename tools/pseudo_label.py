@@ -41,6 +41,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='FILE',
         help='the only images to take: split file (its unlabelled images), or text file of names',
     )
+    add_filter_options(parser)
+    add('--batch-size', type=int, default=8, help='images per forward pass (%(default)s)')
+    add(
+        '--reference',
+        type=Path,
+        metavar='FILE',
+        help='COCO annotations to compare with, for looking only',
+    )
+    add('--no-resume', dest='resume', action='store_false', help='start anew instead of going on')
+    add('--device', help='such as cpu or cuda:0 (the first GPU if there is one)')
+    add('--cfg-options', nargs='+', metavar='KEY=VALUE', help='config values to change')
+    return parser.parse_args(arguments)
+
+
+def add_filter_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes an instance a pseudo-label."""
+    add = parser.add_argument
     add(
         '--score-thr', type=float, default=0.3, help='instances need a score above it (%(default)s)'
     )
@@ -66,17 +83,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=0.0,
         help='masks that lose more than the rest of their pixels to others are dropped (%(default)s)',
     )
-    add('--batch-size', type=int, default=8, help='images per forward pass (%(default)s)')
-    add(
-        '--reference',
-        type=Path,
-        metavar='FILE',
-        help='COCO annotations to compare with, for looking only',
-    )
-    add('--no-resume', dest='resume', action='store_false', help='start anew instead of going on')
-    add('--device', help='such as cpu or cuda:0 (the first GPU if there is one)')
-    add('--cfg-options', nargs='+', metavar='KEY=VALUE', help='config values to change')
-    return parser.parse_args(arguments)
 
 
 def print_summary(summary: dict) -> None:
