@@ -1,6 +1,7 @@
 """Labelled and unlabelled images: splits, sources, samplers, loading and transforms."""
 
 from castkd.datasets import transforms
+from castkd.datasets.index_maps import LoadSemanticAnnotations
 from castkd.datasets.loading import LoadImage
 from castkd.datasets.samplers import RatioBatchSampler
 from castkd.datasets.source import Draw, ImageFolder, SourceDataset
@@ -17,6 +18,7 @@ __all__ = [
     'Draw',
     'ImageFolder',
     'LoadImage',
+    'LoadSemanticAnnotations',
     'RatioBatchSampler',
     'SourceDataset',
     'Split',

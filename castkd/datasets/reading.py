@@ -25,22 +25,26 @@ class Reading:
             say in it.
         image_ids: Id per name, where there are any.
         coco: The content of a COCO file; None for other datasets.
+        label_maps: File per name, where labels are maps on this machine.
     """
 
     owner: str
     names: list[str] = field(default_factory=list)
     image_ids: dict[str, int] = field(default_factory=dict)
     coco: COCO | None = None
+    label_maps: dict[str, str] = field(default_factory=dict)
 
     def check(self, names: Iterable[str] | None = None) -> None:
-        """Check the annotations of the images ``names``; None for all that are in use.
+        """Check the annotations of the images ``names``; None for all that are in use. Label maps are not opened.
 
         Raises:
-            DataError: See :func:`~castkd.datasets.annotations.check_annotations`.
+            DataError: See :func:`~castkd.datasets.annotations.check_annotations`, or when a label map is missing.
         """
+        names = list(self.names if names is None else names)
         if self.coco is not None:
-            names = self.names if names is None else names
             check_annotations(self.owner, self.coco, [self.image_ids[name] for name in names])
+        if self.label_maps:
+            check_files(self.owner, [self.label_maps[name] for name in names], 'label maps')
 
 
 def read_dataset(owner: str, dataset: BaseDataset) -> Reading:
@@ -93,11 +97,7 @@ def _watched(dataset: BaseDataset, reading: Reading) -> Iterator[None]:
     def filter_known() -> list[dict]:
         if reading.coco is not None:
             check_categories(reading.owner, reading.coco, dataset.metainfo['classes'])
-        root = image_root(dataset)
-        for info in dataset.data_list:
-            if 'img_path' in info:
-                reading.names.append(_relative(info, root))
-                reading.image_ids[reading.names[-1]] = info.get('img_id')
+        _note_images(dataset, reading)
         kept = filter_data()
         if not kept:
             reading.check()
@@ -115,6 +115,23 @@ def _watched(dataset: BaseDataset, reading: Reading) -> Iterator[None]:
         del dataset.filter_data
         if coco_type is not None:
             del dataset.COCOAPI
+
+
+def _note_images(dataset: BaseDataset, reading: Reading) -> None:
+    """Note the names of a dataset's images, and where their ids and label maps are."""
+    root, local = image_root(dataset), is_local(dataset)
+    for info in dataset.data_list:
+        if 'img_path' not in info:
+            continue
+        name = _relative(info, root)
+        reading.names.append(name)
+        reading.image_ids[name] = info.get('img_id')
+        if local and info.get('seg_map_path'):
+            reading.label_maps[name] = info['seg_map_path']
+    if not dataset.data_list:
+        ending = getattr(dataset, 'img_suffix', '')
+        which = f' that ends in {ending!r}' if ending else ''
+        raise DataError(f'{reading.owner} has no image{which}; check data_root and data_prefix')
 
 
 def image_names(dataset: BaseDataset) -> list[str]:
@@ -141,12 +158,13 @@ def resolved(root: str, names: Iterable[str]) -> list[str]:
     return [os.path.normpath(os.path.join(start, name)) for name in names]
 
 
-def check_files(owner: str, files: Sequence[str]) -> None:
+def check_files(owner: str, files: Sequence[str], what: str = 'images') -> None:
     """Refuse images that are not there.
 
     Args:
         owner: The dataset's place, for the error.
         files: Local paths.
+        what: What they are, for the error.
 
     Raises:
         DataError: When a file is missing; tells the number and one example.
@@ -154,7 +172,7 @@ def check_files(owner: str, files: Sequence[str]) -> None:
     missing = [path for path in files if not os.path.isfile(path)]
     if missing:
         raise DataError(
-            f'{owner}: {len(missing)} of {len(files)} images do not exist, for example {missing[0]!r}; '
+            f'{owner}: {len(missing)} of {len(files)} {what} do not exist, for example {missing[0]!r}; '
             'check data_root, data_prefix and the annotation file'
         )
 

@@ -16,6 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
+from castkd.checks import check_file
 from castkd.datasets.reading import (
     Reading,
     check_files,
@@ -65,6 +66,8 @@ class ImageFolder(BaseDataset):
         data_prefix: ``dict(img=folder)``.
         metainfo: Classes and palette, where a pipeline or picture needs them.
         suffixes: Endings of image files.
+        names: Text file with the only images to take, one name per line, relative to the image folder and without its
+            ending, as mmseg lists images; None takes all. The path is relative to ``data_root``.
         **options: ``pipeline``, ``indices``, ``lazy_init``, ... of mmengine's ``BaseDataset``.
     """
 
@@ -74,6 +77,7 @@ class ImageFolder(BaseDataset):
         data_prefix: dict | None = None,
         metainfo: dict | None = None,
         suffixes: Iterable[str] = IMAGE_SUFFIXES,
+        names: str | None = None,
         **options: object,
     ) -> None:
         if options.pop('ann_file', ''):
@@ -81,6 +85,7 @@ class ImageFolder(BaseDataset):
                 'ImageFolder: ann_file has no use here, a folder has no annotations; remove the key'
             )
         self.suffixes = tuple(suffixes)
+        self.names = names and os.path.join(data_root, names)
         prefix = {'img': ''} if data_prefix is None else data_prefix
         super().__init__(data_root=data_root, data_prefix=prefix, metainfo=metainfo, **options)
 
@@ -88,9 +93,12 @@ class ImageFolder(BaseDataset):
         """List the images, sorted by name.
 
         Raises:
-            DataError: When the folder is missing or holds no image.
+            DataError: When the folder is missing or holds no image, or a listed image is not there.
         """
         root = self.data_prefix['img']
+        found = list_images(root, self.suffixes)
+        if self.names is not None:
+            found = _listed(found, root, self.names)
         return [
             {
                 'img_path': os.path.join(root, name),
@@ -98,8 +106,22 @@ class ImageFolder(BaseDataset):
                 'instances': [],
                 'seg_fields': [],
             }
-            for index, name in enumerate(list_images(root, self.suffixes))
+            for index, name in enumerate(found)
         ]
+
+
+def _listed(found: Iterable[str], root: str, names: str) -> list[str]:
+    """Return the images that a text file names without their ending."""
+    path = check_file('ImageFolder', 'names', names)
+    wanted = dict.fromkeys(filter(None, map(str.strip, path.read_text('utf-8').splitlines())))
+    images = {os.path.splitext(name)[0]: name for name in found}
+    missing = [name for name in wanted if name not in images]
+    if missing:
+        raise DataError(
+            f'ImageFolder: {len(missing)} of {len(wanted)} images that {names!r} lists are not below {root!r}, for '
+            f'example {missing[0]!r}; check data_prefix and the list'
+        )
+    return sorted(images[name] for name in wanted)
 
 
 @DATASETS.register_module()

@@ -1,5 +1,6 @@
 """Transforms of images and labels."""
 
+from castkd.datasets.transforms.cropping import RandomCrop
 from castkd.datasets.transforms.geometry import (
     relative_homography,
     warp_boxes,
@@ -7,10 +8,13 @@ from castkd.datasets.transforms.geometry import (
     warp_semantic,
 )
 from castkd.datasets.transforms.label_noise import LabelNoise
+from castkd.datasets.transforms.label_stride import LabelsAtStride
 from castkd.datasets.transforms.photometric import StrongPhotometric
 
 __all__ = [
+    'RandomCrop',
     'LabelNoise',
+    'LabelsAtStride',
     'StrongPhotometric',
     'relative_homography',
     'warp_boxes',

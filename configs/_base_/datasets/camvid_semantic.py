@@ -1,0 +1,33 @@
+# CamVid street scenes, 480 x 360, 11 classes, 1/8 labelled (46 of 367). Files: data/README.md.
+_base_ = 'semi_supervised_semantic.py'
+
+from castkd.semantic_data import random_geometry, semantic_data
+
+data_root = 'data/camvid/'
+classes = (
+    'sky', 'building', 'pole', 'road', 'sidewalk', 'tree', 'sign', 'fence', 'car', 'pedestrian',
+    'bicyclist',
+)  # fmt: skip
+palette = [
+    [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
+    [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
+]  # fmt: skip
+metainfo = dict(classes=classes, palette=palette)
+geometry = random_geometry((480, 360), crop_size=(320, 320))
+# Every name that semantic_data returns becomes a top-level name of this config.
+globals().update(
+    semantic_data(
+        _base_,
+        dict(
+            type='mmseg.BaseSegDataset',
+            data_root=data_root,
+            metainfo=metainfo,
+            img_suffix='.jpg',
+            seg_map_suffix='.png',
+        ),
+        train=dict(images='images/train', maps='labels/train'),
+        val=dict(images='images/val', maps='labels/val'),
+        augmentation=geometry,
+        test_scale=(480, 360),
+    )
+)
