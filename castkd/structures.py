@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from castkd.checks import check_choice
-from castkd.errors import ConfigError
+from castkd.errors import ConfigError, near_names
 
 STUDENT = 'student'
 DEPTH = {'encode': 0, 'forward': 1, 'predict': 2, 'loss': 3}
@@ -41,7 +41,7 @@ class Pass:
     """One run of one network on one view.
 
     Attributes:
-        network: ``student`` or the name of a teacher.
+        network: ``student``, or the name of a peer or a teacher.
         view: Name of the view, such as ``sup``; ``sup#2`` runs on ``sup`` once more, see :func:`source_view`.
         kind: ``encode`` (backbone and neck), ``forward`` (head outputs), ``predict`` or ``loss``.
         taps: Tap paths to record during the run.
@@ -113,32 +113,49 @@ class Step:
         targets: Data samples with the targets that the student's loss on a view used.
         pseudo: Pseudo-label samples per (teacher, teacher view, student view).
         statistics: Numbers for the log that are not losses.
+        carries: Per derived view, what carries maps of its source view into it.
     """
 
     index: int
-    inputs: Mapping[str, Tensor]
+    inputs: dict[str, Tensor]
     samples: dict[str, list]
     results: dict[tuple[str, str], PassResult] = field(default_factory=dict)
     targets: dict[str, list] = field(default_factory=dict)
     pseudo: dict[tuple[str, str, str], list] = field(default_factory=dict)
     statistics: dict[str, float] = field(default_factory=dict)
+    carries: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def __getitem__(self, key: tuple[str, str]) -> PassResult:
         """Return the result of ``(network, view)``."""
         return self.results[key]
 
+    def carry(self, maps: Tensor, view: str) -> Tensor:
+        """Carry maps of a derived view's source, one per image (B, ..., H, W), into the derived view.
 
-def merge_passes(requests: Iterable[Pass]) -> list[Pass]:
+        Raises:
+            ConfigError: When the view is not a derived one.
+        """
+        if view not in self.carries:
+            hint = near_names(view, self.carries)
+            raise ConfigError(
+                f'view {view!r} is not derived from another one, so nothing can be carried into it; {hint}. '
+                "Name it in the distiller's views"
+            )
+        return self.carries[view](maps)
+
+
+def merge_passes(requests: Iterable[Pass], trained: Collection[str] = (STUDENT,)) -> list[Pass]:
     """Merge requests so that each network runs at most once per view.
 
     Args:
         requests: Passes in any order.
+        trained: Names of the networks that are trained.
 
     Returns:
-        One pass per (network, view): teachers first, then the student, otherwise in the order of first request.
+        One pass per (network, view): teachers first, then what is trained, otherwise in the order of first request.
     """
     merged: dict[tuple[str, str], Pass] = {}
     for request in requests:
         key = (request.network, request.view)
         merged[key] = merged[key].merge(request) if key in merged else request
-    return sorted(merged.values(), key=lambda request: request.network == STUDENT)
+    return sorted(merged.values(), key=lambda request: request.network in trained)

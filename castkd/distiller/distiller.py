@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from castkd.adapters import adapter_for, frozen_batch_statistics
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.distiller.preprocessor import MultiViewPreprocessor
+from castkd.distiller.views import DerivedView, check_views, provide_view
 from castkd.errors import ConfigError, TrainingError, near_names
 from castkd.objectives.base import Objective
 from castkd.registry import MODELS, build_model
@@ -38,6 +39,9 @@ class Distiller(BaseModel):
     Args:
         student: Config of any mmdet or mmseg model (with ``_scope_``), or the model.
         teachers: Teacher config per name, see :mod:`castkd.teachers`.
+        peers: Config of any mm model, or the model, per name: networks that are trained beside the student and not
+            handed over.
+        views: Derived view config per name, see :mod:`castkd.distiller.views`: views that are made in the step.
         objectives: Objective config per name, see :mod:`castkd.objectives`; the name prefixes the logged losses.
         pseudo_labeler: Config of what turns teacher outputs into targets within a step; None when no objective asks.
         data_preprocessor: Image preprocessing of all views; None wraps the student's own.
@@ -50,13 +54,15 @@ class Distiller(BaseModel):
         - ``data_samples``: dict view -> list of B data samples in training, a list otherwise.
 
     Raises:
-        ConfigError: When an objective names a teacher, view or tap that does not exist.
+        ConfigError: When an objective names a network or tap that does not exist, or two parts have one name.
     """
 
     def __init__(
         self,
         student: dict | nn.Module,
         teachers: Mapping[str, dict | Teacher] | None = None,
+        peers: Mapping[str, dict | nn.Module] | None = None,
+        views: Mapping[str, dict | DerivedView] | None = None,
         objectives: Mapping[str, dict | Objective] | None = None,
         pseudo_labeler: dict | Callable | None = None,
         data_preprocessor: dict | nn.Module | None = None,
@@ -70,6 +76,8 @@ class Distiller(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.student = network
         self.teachers = TeacherBank(teachers, network)
+        self.peers = ModuleDict({name: build_model(peer) for name, peer in (peers or {}).items()})
+        self.views = {name: build_model(view) for name, view in (views or {}).items()}
         self.objectives = nn.ModuleDict(
             {name: build_model(objective) for name, objective in (objectives or {}).items()}
         )
@@ -80,16 +88,32 @@ class Distiller(BaseModel):
         self.last_step: Step | None = None
         self.last_losses: dict[str, Tensor] = {}
         self._plans: dict[tuple[str, ...], list[Pass]] = {}
+        check_views(self.views)
+        self._check_names()
         self._check_passes()
 
     # ---- building -------------------------------------------------------------------------------------------------
 
+    def _check_names(self) -> None:
+        """Refuse a name that two networks have."""
+        twice = {STUDENT, *self.peers} & set(self.teachers) or {STUDENT} & set(self.peers)
+        if twice:
+            raise ConfigError(
+                f'two networks are called {sorted(twice)[0]!r}; student, peers and teachers need names of their own'
+            )
+
     def _check_passes(self) -> None:
         """Check every pass of every objective, whatever its weight is now."""
         for request in self._merge(tuple(self.objectives)):
-            if request.network != STUDENT and request.network not in self.teachers:
-                hint = near_names(request.network, self.teachers)
-                raise ConfigError(f'objectives: no teacher is called {request.network!r}; {hint}')
+            known = {STUDENT, *self.peers, *self.teachers}
+            if request.network not in known:
+                hint = near_names(request.network, known)
+                raise ConfigError(f'objectives: no network is called {request.network!r}; {hint}')
+            if request.targets is not None and request.view in self.views:
+                raise ConfigError(
+                    f'view {request.view!r} is made in the step and has no geometry by which pseudo-labels of '
+                    f'{request.targets.view!r} could be carried into it; learn on a view of the pipeline'
+                )
             network = self._network(request.network)
             for path in request.taps:
                 Tap.parse(path).resolve(network)
@@ -100,7 +124,9 @@ class Distiller(BaseModel):
                 )
 
     def _network(self, name: str) -> nn.Module:
-        return self.student if name == STUDENT else self.teachers[name].model
+        if name == STUDENT:
+            return self.student
+        return self.peers[name] if name in self.peers else self.teachers[name].model
 
     def init_weights(self) -> None:
         """Initialise the student and load what files give: student and teachers.
@@ -143,7 +169,7 @@ class Distiller(BaseModel):
                 requests.append(request)
                 if request.targets is not None:
                     requests.append(self._labeler(name).request(request.targets))
-        return merge_passes(requests)
+        return merge_passes(requests, {STUDENT, *self.peers})
 
     def _labeler(self, objective: str) -> Callable:
         if self.pseudo_labeler is None:
@@ -162,7 +188,7 @@ class Distiller(BaseModel):
 
     def loss(self, inputs: Mapping[str, Tensor], data_samples: dict[str, list]) -> Losses:
         """Run one training step and return weighted losses and statistics by name."""
-        step = Step(int(self.step), inputs, data_samples)
+        step = Step(int(self.step), dict(inputs), dict(data_samples))
         for teacher in self.teachers.values():
             teacher.before_step(self.student, step.index)
         for request in self.plan(step.index):
@@ -173,8 +199,10 @@ class Distiller(BaseModel):
             if weight:
                 losses.update(_weighted(name, objective(step), weight))
         self.step += 1
-        # Hooks look at data and teachers; keeping the student's results would keep its graph.
-        step.results = {key: value for key, value in step.results.items() if key[0] != STUDENT}
+        # Hooks look at data and teachers; keeping results of what is trained would keep its graph.
+        step.results = {
+            key: value for key, value in step.results.items() if key[0] in self.teachers
+        }
         self.last_step = step
         self.last_losses = {name: _total(value).detach() for name, value in losses.items()}
         losses.update({name: _tensor(value, self.step) for name, value in step.statistics.items()})
@@ -186,26 +214,22 @@ class Distiller(BaseModel):
 
     def _run(self, request: Pass, step: Step) -> PassResult:
         view = source_view(request.view)
-        if view not in step.inputs:
-            hint = near_names(view, step.inputs)
-            raise ConfigError(
-                f'the batch has no view {view!r} that an objective reads; {hint}. '
-                "Add it to the pipeline's MultiBranch, or a source that gives it"
-            )
+        provide_view(view, step, self.views)
         inputs, samples = step.inputs[view], step.samples[view]
-        if request.network != STUDENT:
+        if request.network in self.teachers:
             return self.teachers[request.network].run(request, inputs, samples)
         if request.grad:
-            return self._run_student(request, step, inputs, samples)
-        with torch.no_grad(), frozen_batch_statistics(self.student):
-            return self._run_student(request, step, inputs, samples)
+            return self._run_trained(request, step, inputs, samples)
+        with torch.no_grad(), frozen_batch_statistics(self._network(request.network)):
+            return self._run_trained(request, step, inputs, samples)
 
-    def _run_student(self, request: Pass, step: Step, inputs: Tensor, samples: list) -> PassResult:
-        adapter = adapter_for(self.student)
+    def _run_trained(self, request: Pass, step: Step, inputs: Tensor, samples: list) -> PassResult:
+        network = self._network(request.network)
+        adapter = adapter_for(network)
         result = PassResult()
-        with record_taps(self.student, request.taps) as taps:
+        with record_taps(network, request.taps) as taps:
             if request.kind == 'encode':
-                adapter.encode(self.student, inputs)
+                adapter.encode(network, inputs)
             elif request.kind == 'loss':
                 samples = self._targets(request, step, samples)
                 step.targets[request.view] = samples
@@ -214,9 +238,9 @@ class Distiller(BaseModel):
                     for index, sample in enumerate(samples)
                     if not request.drop_empty or adapter.has_targets(sample)
                 ]
-                result.losses = adapter.loss(self.student, inputs, samples, keep)
+                result.losses = adapter.loss(network, inputs, samples, keep)
             else:
-                result.outputs = adapter.forward(self.student, inputs, samples)
+                result.outputs = adapter.forward(network, inputs, samples)
         result.taps = taps
         return result
 
@@ -258,14 +282,11 @@ class Distiller(BaseModel):
         return total, log
 
     def _idle_parameters(self, step: int) -> Tensor | float:
-        """Return zero that depends on the modules of objectives at weight zero, for DDP waits for each gradient."""
-        idle = [
-            parameter.sum()
-            for objective in self.objectives.values()
-            if not objective.weight(step)
-            for parameter in objective.parameters()
-        ]
-        return 0.0 * sum(idle)
+        """Return zero that depends on peers and objectives without part in the step: DDP waits for each gradient."""
+        used = {request.network for request in self.plan(step)}
+        idle = [item for item in self.objectives.values() if not item.weight(step)]
+        idle += [peer for name, peer in self.peers.items() if name not in used]
+        return 0.0 * sum(parameter.sum() for module in idle for parameter in module.parameters())
 
     # ---- teachers follow the module without being part of it ------------------------------------------------------
 

@@ -240,7 +240,7 @@ class _Planner:
         plan.iterations = _iterations(config.train_cfg, None)
         torch.manual_seed(_seed(config))
         model = _build_model(config)
-        networks = {STUDENT: getattr(model, 'student', model)}
+        networks = {STUDENT: getattr(model, 'student', model), **getattr(model, 'peers', {})}
         networks.update(
             {name: teacher.model for name, teacher in getattr(model, 'teachers', {}).items()}
         )
@@ -325,9 +325,8 @@ def _network(name: str, network: nn.Module) -> NetworkPlan:
     parameters = sum(item.numel() for item in network.parameters())
     tensors = [*network.parameters(), *network.buffers()]
     size = sum(item.numel() * item.element_size() for item in tensors)
-    if name == STUDENT:
-        trained = [item for item in network.parameters() if item.requires_grad]
-        size += 3 * sum(item.numel() * item.element_size() for item in trained)
+    trained = [item for item in network.parameters() if item.requires_grad]
+    size += 3 * sum(item.numel() * item.element_size() for item in trained)
     return NetworkPlan(name, type(network).__name__, parameters, size / 2**20)
 
 

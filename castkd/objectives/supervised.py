@@ -1,4 +1,4 @@
-"""The student's own loss on labelled images."""
+"""A network's own loss on labelled images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from castkd.structures import STUDENT, Pass, Step
 
 @MODELS.register_module()
 class Supervised(Objective):
-    """The student's own loss on the labels of a view.
+    """The own loss of the student, or of a peer, on the labels of a view.
 
     Args:
         view: Name of the labelled view.
+        network: ``student`` or the name of a peer.
         weight: See :class:`~castkd.objectives.base.Objective`.
     """
 
-    def __init__(self, view: str = 'sup', weight: float | dict = 1.0) -> None:
+    def __init__(
+        self, view: str = 'sup', network: str = STUDENT, weight: float | dict = 1.0
+    ) -> None:
         super().__init__(weight)
         self.view = view
+        self.network = network
 
     def passes(self) -> list[Pass]:
-        """Return the student's loss run on the labelled view."""
-        return [Pass(STUDENT, self.view, 'loss')]
+        """Return the network's loss run on the labelled view."""
+        return [Pass(self.network, self.view, 'loss')]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return the model's losses as they are."""
-        return step[STUDENT, self.view].losses
+        return step[self.network, self.view].losses

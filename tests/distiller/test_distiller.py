@@ -351,7 +351,7 @@ class TestErrors:
             distiller(*make_batch(['sup']), mode='loss')
 
     def test_unknown_teacher(self):
-        with pytest.raises(ConfigError, match="no teacher is called 'big'"):
+        with pytest.raises(ConfigError, match="no network is called 'big'"):
             build(
                 dict(unsup=dict(type='castkd.PseudoLabel', teacher='big')),
                 pseudo_labeler=dict(type='castkd.InstancePseudoLabeler'),
