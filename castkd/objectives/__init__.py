@@ -2,8 +2,22 @@
 
 from castkd.objectives.base import Objective
 from castkd.objectives.cast import InstanceContrast
+from castkd.objectives.cps import CrossPseudoSupervision
 from castkd.objectives.distillation import Distillation
+from castkd.objectives.lad import DualPath
+from castkd.objectives.mgd import MultiGranularity
 from castkd.objectives.pseudo_label import PseudoLabel
 from castkd.objectives.supervised import Supervised
+from castkd.objectives.transkd import TransKD
 
-__all__ = ['Distillation', 'InstanceContrast', 'Objective', 'PseudoLabel', 'Supervised']
+__all__ = [
+    'CrossPseudoSupervision',
+    'Distillation',
+    'DualPath',
+    'InstanceContrast',
+    'MultiGranularity',
+    'Objective',
+    'PseudoLabel',
+    'Supervised',
+    'TransKD',
+]

@@ -1,0 +1,73 @@
+"""Cross pseudo supervision: two networks label mixed images for each other.
+
+Chen et al., "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021 (arXiv 2106.01226), with
+CutMix.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from castkd.losses import pixel_cross_entropy
+from castkd.objectives.base import Objective
+from castkd.objectives.pixels import full_size, hard_labels
+from castkd.registry import MODELS
+from castkd.structures import STUDENT, Pass, Step
+
+
+@MODELS.register_module()
+class CrossPseudoSupervision(Objective):
+    """The student learns from the hard labels of a peer on mixed images, and the peer from the student's.
+
+    ``L = CE(z_1(x_m), p_2) + CE(z_2(x_m), p_1)``, where p_b are the labels of network b on the images before mixing,
+    made without gradient and mixed like the images. All pixels count, whatever the confidence. The student is handed
+    over, the peer is not. Both need a :class:`~castkd.objectives.supervised.Supervised` objective of their own.
+
+    Args:
+        peer: Name of the network that is trained beside the student: the same architecture from other first weights.
+        unlabeled: View of the images before mixing.
+        mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
+        logits: Tap of the logits of both networks, (B, C, h, w).
+        align_corners: How logits are resized to the images; as the decode heads have it.
+        weight: See :class:`~castkd.objectives.base.Objective`.
+    """
+
+    def __init__(
+        self,
+        peer: str = 'second',
+        unlabeled: str = 'unsup_teacher',
+        mixed: str = 'unsup_mixed',
+        logits: str = 'decode_head',
+        align_corners: bool = True,
+        weight: float | dict = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        self.networks = (STUDENT, peer)
+        self.unlabeled = unlabeled
+        self.mixed = mixed
+        self.logits = logits
+        self.align_corners = align_corners
+
+    def passes(self) -> list[Pass]:
+        """Return runs of both networks on the images without gradient, and on the mixed ones with it."""
+        taps = (self.logits,)
+        return [
+            Pass(network, view, 'forward', taps, grad=view == self.mixed)
+            for view in (self.unlabeled, self.mixed)
+            for network in self.networks
+        ]
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Return ``loss_student`` and ``loss_peer``; put the share of pixels with one label into the statistics."""
+        size = step.inputs[self.mixed].shape[-2:]
+        logits, labels = [], []
+        for network in self.networks:
+            before = step[network, self.unlabeled].taps[self.logits]
+            labels.append(step.carry(hard_labels(before, size, self.align_corners), self.mixed))
+            mixed = step[network, self.mixed].taps[self.logits]
+            logits.append(full_size(mixed, size, self.align_corners))
+        step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
+        return {
+            'loss_student': pixel_cross_entropy(logits[0], labels[1]),
+            'loss_peer': pixel_cross_entropy(logits[1], labels[0]),
+        }

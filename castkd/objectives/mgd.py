@@ -1,0 +1,166 @@
+"""MGD: multi-granularity distillation from two complementary teachers.
+
+Qin et al., "Multi-Granularity Distillation Scheme Towards Lightweight Semi-Supervised Semantic Segmentation", ECCV 2022
+(arXiv 2208.10169).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from castkd.checks import check_number
+from castkd.errors import ConfigError
+from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
+from castkd.objectives.base import Objective
+from castkd.objectives.pixels import full_size, hard_labels
+from castkd.registry import MODELS
+from castkd.semantic import IGNORE
+from castkd.structures import STUDENT, Pass, Step
+
+
+@MODELS.register_module()
+class MultiGranularity(Objective):
+    """Distil a deeper and a wider teacher at three levels.
+
+    - Pixel, both teachers: cross-entropy against their hard labels, of labelled images and of unlabelled ones;
+      these are labelled before mixing, and the labels mixed like the images.
+    - Image, deeper teacher: :func:`~castkd.losses.image_semantic_loss` of the logits on the mixed images.
+    - Region, wider teacher: :func:`~castkd.losses.region_content_loss` of the feature on the mixed images.
+
+    A teacher's labels have no ignored pixels: padding, and what the truth ignores, counts like the rest. The loss on
+    the truth is another objective, :class:`~castkd.objectives.supervised.Supervised`. A level of weight 0 asks for no
+    pass.
+
+    Args:
+        deeper: Name of the deeper teacher.
+        wider: Name of the wider teacher.
+        labeled: View of the labelled images.
+        unlabeled: View of the unlabelled images before mixing.
+        mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
+        logits: Tap of the logits of all networks, (B, C, h, w).
+        feature: Tap of the feature before the classifier (and its dropout), (B, D, h, w); the widths may differ.
+        pixel_weight: Factor of the four cross-entropies, at least 0.
+        image_weight: Factor of the image level (lambda_1), at least 0.
+        region_weight: Factor of the region level (lambda_2), at least 0.
+        align_corners: How logits are resized to the images; as the decode heads have it.
+        mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
+        weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.
+
+    Raises:
+        ConfigError: When a weight is below 0, all levels have weight 0, or (in a step) a teacher has other classes.
+    """
+
+    def __init__(
+        self,
+        deeper: str = 'deeper',
+        wider: str = 'wider',
+        labeled: str = 'sup',
+        unlabeled: str = 'unsup_teacher',
+        mixed: str = 'unsup_mixed',
+        logits: str = 'decode_head',
+        feature: str = 'decode_head.conv_seg:input',
+        pixel_weight: float = 1.0,
+        image_weight: float = 0.002,
+        region_weight: float = 100.0,
+        align_corners: bool = True,
+        mask_ignored: bool = False,
+        weight: float | dict = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        levels = {'pixel': pixel_weight, 'image': image_weight, 'region': region_weight}
+        for name, value in levels.items():
+            check_number('MultiGranularity', f'{name}_weight', value, low=0)
+        if not any(levels.values()):
+            raise ConfigError(
+                'MultiGranularity: all levels have weight 0, nothing is left to distil; remove the objective'
+            )
+        self.deeper = deeper
+        self.wider = wider
+        self.labeled = labeled
+        self.unlabeled = unlabeled
+        self.mixed = mixed
+        self.logits = logits
+        self.feature = feature
+        self.levels = levels
+        self.align_corners = align_corners
+        self.mask_ignored = mask_ignored
+        self.image_loss = ImageSemanticLoss()
+        self.region_loss = RegionContentLoss()
+
+    def passes(self) -> list[Pass]:
+        """Return the runs that the levels need: a teacher sees the mix only where its output on it is compared."""
+        requests = []
+        if self.levels['pixel']:
+            requests += [
+                Pass(teacher, view, 'forward', (self.logits,))
+                for view in (self.labeled, self.unlabeled)
+                for teacher in (self.deeper, self.wider)
+            ]
+            requests += [
+                Pass(STUDENT, view, 'forward', (self.logits,))
+                for view in (self.labeled, self.mixed)
+            ]
+        if self.levels['image']:
+            requests += [
+                Pass(network, self.mixed, 'forward', (self.logits,))
+                for network in (self.deeper, STUDENT)
+            ]
+        if self.levels['region']:
+            requests += [
+                Pass(network, self.mixed, 'forward', (self.feature,))
+                for network in (self.wider, STUDENT)
+            ]
+        return requests
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Return the losses of the levels, times their weights; statistics say how often both teachers agree."""
+        losses = {}
+        if self.levels['pixel'] or self.levels['image']:
+            mixed = self._full(step, STUDENT, self.mixed)
+        if self.levels['pixel']:
+            losses['loss_pixel_labeled'] = self._pixel_labeled(step)
+            losses['loss_pixel_unlabeled'] = self._pixel_unlabeled(step, mixed)
+        if self.levels['image']:
+            deeper = self._full(step, self.deeper, self.mixed)
+            losses['loss_image'] = self.image_loss(mixed, deeper)
+        if self.levels['region']:
+            losses['loss_region'] = self.region_loss(
+                step[STUDENT, self.mixed].taps[self.feature],
+                step[self.wider, self.mixed].taps[self.feature],
+            )
+        return {name: value * self.levels[name.split('_')[1]] for name, value in losses.items()}
+
+    def _pixel_labeled(self, step: Step) -> Tensor:
+        student = self._full(step, STUDENT, self.labeled)
+        targets = [
+            self._labels(step, teacher, self.labeled, student)
+            for teacher in (self.deeper, self.wider)
+        ]
+        if self.mask_ignored:
+            truth = torch.cat([sample.gt_sem_seg.data for sample in step.samples[self.labeled]])
+            targets = [target.masked_fill(truth == IGNORE, IGNORE) for target in targets]
+        return sum(pixel_cross_entropy(student, target) for target in targets)
+
+    def _pixel_unlabeled(self, step: Step, student: Tensor) -> Tensor:
+        # The mask takes each pixel from one image, so mixed labels are the labels of mixed logits.
+        targets = [
+            step.carry(self._labels(step, teacher, self.unlabeled, student), self.mixed)
+            for teacher in (self.deeper, self.wider)
+        ]
+        step.statistics['mgd.agreement'] = (targets[0] == targets[1]).float().mean()
+        return sum(pixel_cross_entropy(student, target) for target in targets)
+
+    def _full(self, step: Step, network: str, view: str) -> Tensor:
+        """Return a network's logits on a view at the size of the images."""
+        size = step.inputs[view].shape[-2:]
+        return full_size(step[network, view].taps[self.logits], size, self.align_corners)
+
+    def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
+        logits = step[teacher, view].taps[self.logits]
+        if logits.shape[1] != student.shape[1]:
+            raise ConfigError(
+                f'MultiGranularity: teacher {teacher!r} has {logits.shape[1]} classes and the student '
+                f'{student.shape[1]}; all must have the same, in the same order'
+            )
+        return hard_labels(logits, step.inputs[view].shape[-2:], self.align_corners)

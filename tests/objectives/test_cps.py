@@ -1,0 +1,88 @@
+"""Cross pseudo supervision: who learns from whom."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from castkd.objectives import CrossPseudoSupervision
+from castkd.structures import PassResult, Step
+from tests.builders import tiny_segmentor
+from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch
+
+CPS = dict(type='castkd.CrossPseudoSupervision', align_corners=False)
+BOTH = dict(
+    sup=dict(type='castkd.Supervised'),
+    sup_second=dict(type='castkd.Supervised', network='second'),
+)
+
+
+def build(objectives):
+    return make_distiller(peers=dict(second=tiny_segmentor(CLASSES)), objectives=objectives)
+
+
+@pytest.fixture
+def step():
+    """A step with logits at full size and a mask that takes the left half of the second image."""
+    torch.manual_seed(0)
+    step = Step(0, {'unsup_mixed': torch.zeros(1, 3, 4, 4)}, {})
+    for network in ('student', 'second'):
+        for view, images in (('unsup_teacher', 2), ('unsup_mixed', 1)):
+            logits = torch.randn(images, CLASSES, 4, 4, requires_grad=True)
+            step.results[network, view] = PassResult(taps={'decode_head': logits})
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[..., :2] = True
+    step.carries['unsup_mixed'] = lambda maps: torch.where(mask, maps[1:], maps[:1])
+    return step
+
+
+def test_each_learns_the_mixed_labels_of_the_other(step):
+    losses = CrossPseudoSupervision()(step)
+    for name, learner, labeller in (
+        ('loss_student', 'student', 'second'),
+        ('loss_peer', 'second', 'student'),
+    ):
+        logits = step[labeller, 'unsup_teacher'].taps['decode_head']
+        mixed = torch.cat([logits[1:, ..., :2], logits[:1, ..., 2:]], dim=-1)
+        learned = step[learner, 'unsup_mixed'].taps['decode_head']
+        expected = F.cross_entropy(learned, mixed.argmax(1))
+        torch.testing.assert_close(losses[name], expected)
+    assert 0 <= step.statistics['cps.agreement'] <= 1
+
+
+def test_labels_carry_no_gradient(step):
+    losses = CrossPseudoSupervision()(step)
+    losses['loss_student'].backward()
+    grads = {key: result.taps['decode_head'].grad for key, result in step.results.items()}
+    assert grads['student', 'unsup_mixed'].any()
+    assert all(grads[key] is None for key in grads if key != ('student', 'unsup_mixed'))
+
+
+def test_each_network_runs_once_per_view():
+    plan = build({**BOTH, 'cps': CPS}).plan()
+    runs = {(item.network, item.view): (item.kind, item.grad) for item in plan}
+    assert len(runs) == len(plan) == 6
+    for network in ('student', 'second'):
+        assert runs[network, 'sup'] == ('loss', True)
+        assert runs[network, 'unsup_teacher'] == ('forward', False)
+        assert runs[network, 'unsup_mixed'] == ('forward', True)
+
+
+def test_a_step_trains_both():
+    distiller = build({**BOTH, 'cps': {**CPS, 'weight': 5.0}})
+    batch = semantic_batch(size=(33, 47))
+    losses = run_step(distiller, batch)
+    unweighted = run_step(build({**BOTH, 'cps': CPS}), batch)
+    torch.testing.assert_close(losses['cps.loss_student'], 5 * unweighted['cps.loss_student'])
+    assert losses['cps.loss_student'] != losses['cps.loss_peer']
+    losses['cps.loss_peer'].backward()
+    assert all(item.grad is not None for item in distiller.peers['second'].parameters())
+    assert all(item.grad is None for item in distiller.student.parameters())
+
+
+def test_without_cps_the_student_trains_as_alone():
+    alone = make_distiller(objectives=dict(sup=BOTH['sup']))
+    beside = build({**BOTH, 'cps': {**CPS, 'weight': 0.0}})
+    beside.student.load_state_dict(alone.student.state_dict())
+    expected, losses = (run_step(item, semantic_batch()) for item in (alone, beside))
+    assert torch.equal(losses['sup.decode.loss_ce'], expected['sup.decode.loss_ce'])
+    assert not any(name.startswith('cps') for name in losses)

@@ -1,0 +1,229 @@
+"""MGD: which teacher teaches what, on which images, and what stays as it is."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from castkd.errors import ConfigError
+from castkd.losses import image_semantic_loss, region_content_loss
+from castkd.objectives import MultiGranularity
+from castkd.structures import PassResult, Step
+from tests.builders import make_map_sample
+from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch, teacher_file
+
+MGD = dict(type='castkd.MultiGranularity', align_corners=False)
+SUP = dict(type='castkd.Supervised')
+LOGITS, FEATURE = 'decode_head', 'decode_head.conv_seg:input'
+LEVELS = ('pixel', 'image', 'region')
+NAMES = {'loss_pixel_labeled', 'loss_pixel_unlabeled', 'loss_image', 'loss_region'}
+
+
+def only(level):
+    return {f'{other}_weight': float(other == level) for other in LEVELS}
+
+
+def make_step(classes=CLASSES, size=(8, 10)):
+    """A step whose taps are random; labelled images ignore their left half."""
+    torch.manual_seed(0)
+    labels = torch.zeros(2, *size, dtype=torch.long)
+    labels[..., :5] = 255
+    samples = {'sup': [make_map_sample(item) for item in labels]}
+    step = Step(0, {}, samples)
+    images = {'sup': 2, 'unsup_teacher': 4, 'unsup_mixed': 2}
+    for view, count in images.items():
+        step.inputs[view] = torch.zeros(count, 3, *size)
+        for network in ('student', 'deeper', 'wider'):
+            trained = network == 'student'
+            channels = classes if network == 'deeper' else CLASSES
+            step.results[network, view] = PassResult(
+                taps={
+                    LOGITS: torch.randn(count, channels, 4, 5, requires_grad=trained),
+                    FEATURE: torch.randn(count, 6 + trained, 4, 5, requires_grad=trained),
+                }
+            )
+    mask = torch.rand(2, *size) > 0.5
+    step.carries['unsup_mixed'] = lambda maps: torch.where(mask, maps[2:], maps[:2])
+    step.mask = mask
+    return step
+
+
+def full(logits, size=(8, 10)):
+    return F.interpolate(logits, size=size, mode='bilinear', align_corners=True)
+
+
+@pytest.fixture
+def teachers(tmp_path):
+    return dict(
+        deeper=teacher_file(tmp_path / 'deeper.pth', 11),
+        wider=teacher_file(tmp_path / 'wider.pth', 12, channels=24),
+    )
+
+
+class TestLosses:
+    def test_pixel_level_by_hand(self):
+        step = make_step()
+        losses = MultiGranularity(**only('pixel'))(step)
+        labeled = full(step['student', 'sup'].taps[LOGITS])
+        mixed = full(step['student', 'unsup_mixed'].taps[LOGITS])
+        expected = dict.fromkeys(losses, 0.0)
+        for teacher in ('deeper', 'wider'):
+            truth = full(step[teacher, 'sup'].taps[LOGITS]).argmax(1)
+            expected['loss_pixel_labeled'] += F.cross_entropy(labeled, truth)
+            before = full(step[teacher, 'unsup_teacher'].taps[LOGITS])
+            logits = torch.where(step.mask[:, None], before[2:], before[:2])
+            expected['loss_pixel_unlabeled'] += F.cross_entropy(mixed, logits.argmax(1))
+        torch.testing.assert_close(losses, expected)
+        assert 0 < step.statistics['mgd.agreement'] < 1
+
+    def test_image_and_region_level_by_hand(self):
+        step = make_step()
+        losses = MultiGranularity()(step)
+        student = step['student', 'unsup_mixed'].taps
+        deeper, wider = (step[name, 'unsup_mixed'].taps for name in ('deeper', 'wider'))
+        image = 0.002 * image_semantic_loss(full(student[LOGITS]), full(deeper[LOGITS]))
+        region = 100 * region_content_loss(student[FEATURE], wider[FEATURE])
+        assert set(losses) == NAMES
+        torch.testing.assert_close(losses['loss_image'], image)
+        torch.testing.assert_close(losses['loss_region'], region)
+
+    @pytest.mark.parametrize(
+        ('network', 'view', 'tap', 'changed'),
+        [
+            ('wider', 'unsup_mixed', FEATURE, {'loss_region'}),
+            ('deeper', 'unsup_mixed', LOGITS, {'loss_image'}),
+            ('deeper', 'unsup_teacher', LOGITS, {'loss_pixel_unlabeled'}),
+            ('wider', 'unsup_teacher', LOGITS, {'loss_pixel_unlabeled'}),
+            ('deeper', 'sup', LOGITS, {'loss_pixel_labeled'}),
+            ('wider', 'sup', LOGITS, {'loss_pixel_labeled'}),
+            ('deeper', 'unsup_mixed', FEATURE, set()),
+            ('wider', 'unsup_mixed', LOGITS, set()),
+        ],
+    )
+    def test_noise_in_an_output_changes_what_is_routed_to_it(self, network, view, tap, changed):
+        objective = MultiGranularity()
+        before = objective(make_step())
+        step = make_step()
+        step[network, view].taps[tap] = torch.randn_like(step[network, view].taps[tap])
+        after = objective(step)
+        assert {name for name in before if before[name] != after[name]} == changed
+
+    def test_equal_networks_leave_the_pixel_level_alone(self):
+        step = make_step()
+        for (_, view), result in step.results.items():
+            result.taps = step['student', view].taps
+        for network in ('student', 'deeper', 'wider'):
+            step.results[network, 'unsup_mixed'] = step['student', 'unsup_mixed']
+        losses = MultiGranularity()(step)
+        assert losses['loss_image'] == losses['loss_region'] == 0
+        logits = full(step['student', 'sup'].taps[LOGITS])
+        expected = 2 * F.cross_entropy(logits, logits.argmax(1))
+        torch.testing.assert_close(losses['loss_pixel_labeled'], expected)
+
+    def test_ignored_pixels_count_unless_masked(self):
+        step = make_step()
+        plain = MultiGranularity(**only('pixel'))(step)['loss_pixel_labeled']
+        masked = MultiGranularity(**only('pixel'), mask_ignored=True)(step)['loss_pixel_labeled']
+        logits = full(step['student', 'sup'].taps[LOGITS])[..., 5:]
+        expected = sum(
+            F.cross_entropy(logits, full(step[name, 'sup'].taps[LOGITS]).argmax(1)[..., 5:])
+            for name in ('deeper', 'wider')
+        )
+        assert plain != masked
+        torch.testing.assert_close(masked, expected)
+
+    def test_other_classes_are_refused(self):
+        with pytest.raises(ConfigError, match="'deeper' has 4 classes and the student 3"):
+            MultiGranularity()(make_step(classes=4))
+
+    @pytest.mark.parametrize(
+        ('options', 'text'),
+        [
+            (dict(image_weight=-1.0), 'image_weight must be a number in'),
+            (only('none'), 'all levels have weight 0'),
+        ],
+    )
+    def test_wrong_weights_are_named(self, options, text):
+        with pytest.raises(ConfigError, match=text):
+            MultiGranularity(**options)
+
+
+class TestStep:
+    def test_each_network_runs_once_per_view(self, teachers):
+        plan = make_distiller(teachers=teachers, objectives=dict(sup=SUP, mgd=MGD)).plan()
+        runs = {(item.network, item.view): (item.kind, item.taps) for item in plan}
+        assert len(runs) == len(plan) == 8
+        assert runs == {
+            ('student', 'sup'): ('loss', (LOGITS,)),
+            ('student', 'unsup_mixed'): ('forward', (LOGITS, FEATURE)),
+            ('deeper', 'unsup_mixed'): ('forward', (LOGITS,)),
+            ('wider', 'unsup_mixed'): ('forward', (FEATURE,)),
+            **{
+                (teacher, view): ('forward', (LOGITS,))
+                for teacher in ('deeper', 'wider')
+                for view in ('sup', 'unsup_teacher')
+            },
+        }
+
+    @pytest.mark.parametrize('level', LEVELS)
+    def test_a_level_of_weight_zero_costs_nothing(self, teachers, level):
+        objective = {**MGD, **only(level)}
+        plan = make_distiller(teachers=teachers, objectives=dict(mgd=objective)).plan()
+        runs = {(item.network, item.view) for item in plan}
+        views = ('sup', 'unsup_teacher')
+        pixel = {(teacher, view) for teacher in ('deeper', 'wider') for view in views}
+        assert (
+            runs
+            == {
+                'pixel': {*pixel, ('student', 'sup'), ('student', 'unsup_mixed')},
+                'image': {('deeper', 'unsup_mixed'), ('student', 'unsup_mixed')},
+                'region': {('wider', 'unsup_mixed'), ('student', 'unsup_mixed')},
+            }[level]
+        )
+
+    def test_gradient_reaches_the_student_alone_and_teachers_stay(self, teachers):
+        distiller = make_distiller(teachers=teachers, objectives=dict(sup=SUP, mgd=MGD))
+        optimizer = torch.optim.SGD(distiller.parameters(), lr=0.05)
+        marks = {name: teacher.fingerprint() for name, teacher in distiller.teachers.items()}
+        for seed in range(3):
+            optimizer.zero_grad()
+            losses = run_step(distiller, semantic_batch(size=(33, 47), seed=seed), seed)
+            total, _ = distiller.parse_losses(losses)
+            total.backward()
+            optimizer.step()
+        assert all(item.grad.isfinite().all() for item in distiller.student.parameters())
+        for name, teacher in distiller.teachers.items():
+            assert teacher.fingerprint() == marks[name]
+            assert all(item.grad is None for item in teacher.model.parameters())
+
+    def test_each_loss_reaches_the_backbone(self, teachers):
+        for name in sorted(NAMES):
+            distiller = make_distiller(teachers=teachers, objectives=dict(mgd=MGD))
+            run_step(distiller, semantic_batch())[f'mgd.{name}'].backward()
+            assert distiller.student.backbone.conv1.weight.grad.any()
+            classifier = distiller.student.decode_head.conv_seg.weight.grad
+            assert (classifier is None) == (name == 'loss_region')
+
+    def test_without_it_training_is_supervised_training(self, teachers):
+        plain = make_distiller(objectives=dict(sup=SUP))
+        off = make_distiller(
+            teachers=teachers, objectives=dict(sup=SUP, mgd={**MGD, 'weight': 0.0})
+        )
+        off.student.load_state_dict(plain.student.state_dict())
+        batch = semantic_batch()
+        expected = plain.student.loss(batch[0]['sup'], batch[1]['sup'])['decode.loss_ce']
+        losses = run_step(off, batch)
+        assert torch.equal(losses['sup.decode.loss_ce'], expected)
+        assert not any('mgd' in name for name in losses)
+
+    def test_labelled_crops_without_any_label(self, teachers):
+        mgd = {**MGD, 'mask_ignored': True}
+        distiller = make_distiller(teachers=teachers, objectives=dict(sup=SUP, mgd=mgd))
+        inputs, samples = semantic_batch()
+        for sample in samples['sup']:
+            sample.gt_sem_seg.data.fill_(255)
+        losses = run_step(distiller, (inputs, samples))
+        total, _ = distiller.parse_losses(losses)
+        total.backward()
+        assert losses['mgd.loss_pixel_labeled'] == 0
+        assert losses['mgd.loss_pixel_unlabeled'] > 0
+        assert all(item.grad.isfinite().all() for item in distiller.student.parameters())
