@@ -68,7 +68,9 @@ def check_loader_data(config: Mapping[str, Any], key: str) -> list[str]:
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmengine'):
         if not isinstance(dataset, Mapping) or not _is_plain(dataset['type']):
             return []
-        built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+        # To serialise, mmengine collects garbage, which takes seconds.
+        changes = {'pipeline': [], 'lazy_init': True, 'serialize_data': False}
+        built = DATASETS.build({**dataset, **changes})
     reading = read_dataset(f'{key}.dataset', built)
     reading.check()
     files = resolved(image_root(built), reading.names)
