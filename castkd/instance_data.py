@@ -80,8 +80,8 @@ def instance_data(
 
     Returns:
         Value per top-level name: ``labeled_pipeline``, ``unlabeled_pipeline``, ``pseudo_pipeline`` (for images whose
-        labels a teacher made), ``test_pipeline``, ``labeled_dataset``, ``unlabeled_dataset``, the loaders and the
-        evaluators.
+        labels a teacher made), ``test_pipeline``, ``labeled_dataset``, ``unlabeled_dataset``, ``pseudo_dataset``
+        (without its ``ann_file``), the loaders and the evaluators.
     """
     shared = list(augmentation)
     resize = {'type': 'mmdet.Resize', 'scale': test_scale, 'keep_ratio': True}
@@ -102,6 +102,13 @@ def instance_data(
         'data_prefix': {'img': train[1]},
         'pipeline': pipelines['unlabeled'],
     }
+    pseudo = {
+        **dataset,
+        'type': 'mmdet.CocoDataset',
+        'data_root': '',
+        'data_prefix': {'img': dataset['data_root'] + train[1]},
+        'pipeline': pipelines['pseudo'],
+    }
     validated = {**_annotated(dataset, *val), 'test_mode': True, 'pipeline': pipelines['test']}
     evaluator = {
         'type': 'mmdet.CocoMetric',
@@ -112,6 +119,7 @@ def instance_data(
         **{f'{name}_pipeline': pipeline for name, pipeline in pipelines.items()},
         'labeled_dataset': labeled,
         'unlabeled_dataset': unlabeled,
+        'pseudo_dataset': pseudo,
         'train_dataloader': {
             'dataset': {'sources': {'labeled': labeled, 'unlabeled': unlabeled}},
         },

@@ -7,20 +7,18 @@ from castkd.instance_data import instance_data, random_geometry, scale_jitter
 data_root = 'data/nuclei128/'
 classes = ('nucleus',)
 metainfo = dict(classes=classes)
+dataset = dict(type='mmdet.CocoDataset', data_root=data_root, metainfo=metainfo)
+files = dict(train=('train.json', 'train/'), val=('val.json', 'val/'))
+# A tile has no upside: each of the four orientations is as likely.
+flip = dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])
 image_size = (128, 128)
-geometry = random_geometry(
-    scale_jitter(image_size, 0.8, 1.25),
-    image_size,
-    # A tile has no upside: each of the four orientations is as likely.
-    dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
-)
+geometry = random_geometry(scale_jitter(image_size, 0.8, 1.25), image_size, flip)
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(
         _base_,
-        dict(type='mmdet.CocoDataset', data_root=data_root, metainfo=metainfo),
-        train=('train.json', 'train/'),
-        val=('val.json', 'val/'),
+        dataset,
+        **files,
         augmentation=geometry,
         test_scale=image_size,
     )

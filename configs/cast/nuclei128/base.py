@@ -1,4 +1,4 @@
-# Microscopy nuclei, everything from random weights: a 6.6 M teacher and a 0.8 M student that train on a CPU.
+# Microscopy nuclei, everything from random weights, small enough to train on a CPU. The student has 0.8 M parameters.
 _base_ = [
     '../../_base_/datasets/nuclei128_instance.py',
     '../../_base_/schedules/adamw_scratch.py',
@@ -7,22 +7,24 @@ _base_ = [
 from castkd.architectures import solov2
 
 # A tile is 128 x 128 pixels; sizes are square roots of box areas, in pixels.
-sizes = dict(
+student = solov2(
     num_classes=1,
     depth=18,
+    base_channels=16,
+    channels=32,
     stacked_convs=2,
     num_grids=(32, 24, 16, 8),
     scale_ranges=((1, 24), (16, 48), (32, 96), (64, 256)),
     smallest=(1, 1, 2, 4),
     max_per_image=60,
 )
-teacher = solov2(base_channels=48, channels=48, **sizes)
-student = solov2(base_channels=16, channels=32, **sizes)
 queries = dict(type='castkd.GridQueries', levels=4, num_queries=60)
-# Stride 8, 16 x 16 pixels a tile: at stride 32 a tile would have 16 pixels and most nuclei none.
-feature = 'backbone[1]'
-teacher_projector = dict(type='castkd.ProjectionHead', in_channels=96)
-student_projector = dict(type='castkd.ProjectionHead', in_channels=32)
+# 16 x 16 pixels a tile: at stride 32 a tile would have 16 pixels and most nuclei none.
+contrast = dict(
+    feature='backbone[1]',
+    queries=queries,
+    projector=dict(type='castkd.ProjectionHead', in_channels=32),
+)
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(

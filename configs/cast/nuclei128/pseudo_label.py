@@ -1,13 +1,13 @@
 # Plain pseudo-labelling: the student on labels and on the pseudo-labels of an earlier student, nothing else.
-_base_ = './self_train.py'
+_base_ = ['./base.py', '../../_base_/methods/supervised.py']
 
 model = dict(
-    student=dict(_delete_=True, **_base_.student),
-    objectives=dict(
-        _delete_=True,
-        sup=dict(type='castkd.Supervised'),
-        unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
-    ),
+    student=_base_.student,
+    classes=_base_.classes,
+    objectives=dict(unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher')),
 )
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+pseudo = dict(
+    _base_.pseudo_dataset, ann_file='work_dirs/study_nuclei128_2pct/label_student/annotations.json'
+)
+train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))
 train_cfg = dict(max_iters=1200)

@@ -1,0 +1,28 @@
+# What the teacher's stages share: 2.9 M parameters, and tiles at twice their size. With its resolution it costs six
+# times as much as the student, and draws finer masks.
+_base_ = './base.py'
+from castkd.architectures import solov2
+from castkd.instance_data import instance_data, random_geometry, scale_jitter
+
+image_size = (256, 256)
+globals().update(
+    instance_data(
+        _base_,
+        _base_.dataset,
+        **_base_.files,
+        augmentation=random_geometry(scale_jitter(image_size, 0.8, 1.25), image_size, _base_.flip),
+        test_scale=image_size,
+    )
+)
+teacher = solov2(
+    num_classes=1,
+    depth=18,
+    base_channels=32,
+    channels=32,
+    stacked_convs=2,
+    num_grids=(32, 24, 16, 8),
+    scale_ranges=((1, 48), (32, 96), (64, 192), (128, 512)),
+    smallest=(2, 2, 4, 8),
+    max_per_image=60,
+)
+contrast = dict(feature='backbone[2]', projector=dict(in_channels=128))
