@@ -182,12 +182,14 @@ def check_same_pixels(step: Step, view: str, teacher_view: str) -> None:
     """Check that two views show the same pixels, as far as their data samples record how they were made.
 
     Raises:
-        ConfigError: When a homography or the number of images differs.
+        ConfigError: When a homography or the number of images differs, or one of the two is made in the step.
     """
-    if source_view(view) == source_view(teacher_view):
+    sources = (source_view(view), source_view(teacher_view))
+    if sources[0] == sources[1]:
         return
-    own, other = step.samples[source_view(view)], step.samples[source_view(teacher_view)]
-    same = len(own) == len(other)
+    own, other = (step.samples[source] for source in sources)
+    # A view that is made in the step, such as a mix of images, has pixels of its own.
+    same = len(own) == len(other) and step.carries.keys().isdisjoint(sources)
     for first, second in zip(own, other, strict=False):
         matrices = [
             sample.metainfo.get('homography_matrix', np.eye(3)) for sample in (first, second)
@@ -195,8 +197,8 @@ def check_same_pixels(step: Step, view: str, teacher_view: str) -> None:
         same = same and np.allclose(*matrices, atol=1e-4)
     if not same:
         raise ConfigError(
-            f"the teacher's view {teacher_view!r} shows other pixels (flipped, cropped or scaled otherwise); distil on "
-            'one view, or on two that differ in colour alone'
+            f"the teacher's view {teacher_view!r} shows other pixels (flipped, cropped, scaled or mixed otherwise); "
+            'distil on one view, or on two that differ in colour alone'
         )
 
 

@@ -259,12 +259,13 @@ class TestMaps:
             torch.testing.assert_close(resized, expected)
 
     def test_student_keeps_its_grid_and_a_larger_teacher_is_averaged(self):
-        own, other = torch.randn(1, 2, 3, 4), torch.randn(1, 5, 6, 8)
+        # A quarter of the side: at half of it, bilinear and average would be the same.
+        own, other = torch.randn(1, 2, 3, 4), torch.randn(1, 5, 12, 16)
         first, second = match_grids(own, other, 'student')
         assert first is own
-        torch.testing.assert_close(second, F.avg_pool2d(other, 2))
+        torch.testing.assert_close(second, F.avg_pool2d(other, 4))
         second = match_grids(other, own, 'student')[1]
-        torch.testing.assert_close(second, F.interpolate(own, (6, 8), mode='bilinear'))
+        torch.testing.assert_close(second, F.interpolate(own, (12, 16), mode='bilinear'))
 
     def test_the_loss_gets_no_gradient_of_the_teacher(self):
         loss = Recorder()
@@ -353,8 +354,18 @@ class TestViews:
     @pytest.mark.parametrize(('matrix', 'images'), [(flipped, 1), (np.eye(3), 2)])
     def test_other_pixels_are_refused(self, matrix, images):
         pair = objective(views=[('strong', 'weak')], loss=AttentionTransfer())
-        with pytest.raises(ConfigError, match=r"view 'weak' shows other pixels .* differ in colour"):
+        with pytest.raises(
+            ConfigError, match=r"view 'weak' shows other pixels .* differ in colour"
+        ):
             pair(self.step(matrix, images))
+
+    def test_a_mix_of_images_is_compared_with_itself_only(self):
+        step = self.step(np.eye(3, dtype=np.float32))
+        step.carries['strong'] = torch.clone
+        with pytest.raises(ConfigError, match=r"view 'weak' shows other pixels .* mixed"):
+            objective(views=[('strong', 'weak')], loss=AttentionTransfer())(step)
+        step.results['big', 'strong'] = step.results['big', 'weak']
+        assert objective(views=['strong'], loss=AttentionTransfer())(step)['loss_strong'] > 0
 
 
 class TestMistakes:

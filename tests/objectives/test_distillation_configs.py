@@ -1,0 +1,53 @@
+"""The shipped distillation methods: each runs as it is, with its weights, on a pair of segmentors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from castkd.registry import MODELS
+from castkd.teachers import Teacher
+from tests.builders import make_map_sample, tiny_segmentor
+
+METHODS = Path(__file__).parents[2] / 'configs' / '_base_' / 'methods' / 'distillation'
+WEIGHTS = {
+    'kd': {'kd': 1},
+    'cwd': {'kd': 1, 'cwd': 3, 'cwd_feature': 50},
+    'at': {'kd': 1, 'at': 10000},
+    'fitnet': {'kd': 1, 'fitnet': 10},
+    'skd': {'kd': 1, 'skd': 10},
+    'ifvd': {'kd': 1, 'ifvd': 20},
+    'dsd': {'psd': 1000, 'csd': 10},
+    'cirkd': {'kd': 1, 'cirkd': 1},
+    'dist': {'dist': 1},
+}
+
+
+def test_every_method_is_listed():
+    assert {path.stem for path in METHODS.glob('*.py')} == set(WEIGHTS)
+
+
+@pytest.mark.parametrize('method', WEIGHTS)
+def test_method_trains_a_segmentor(method):
+    model = Config.fromfile(METHODS / f'{method}.py').model
+    if method == 'fitnet':
+        model.objectives.fitnet.connector.update(in_channels=16, out_channels=16)
+    teacher = Teacher(tiny_segmentor())
+    distiller = MODELS.build({**model, 'student': tiny_segmentor(), 'teachers': {'big': teacher}})
+    distiller.init_weights()
+    samples = [make_map_sample(torch.randint(0, 3, (96, 96)).numpy()) for _ in range(2)]
+    images = torch.randn(2, 3, 96, 96)
+    losses = distiller({'sup': images}, {'sup': samples}, mode='loss')
+    weights = {
+        name: objective.weight(0)
+        for name, objective in distiller.objectives.items()
+        if name != 'sup'
+    }
+    assert weights == WEIGHTS[method]
+    assert {f'{name}.loss_sup' for name in weights} < set(losses)
+    assert all(value.isfinite() and value > 0 for name, value in losses.items() if 'loss' in name)
+    before = teacher.fingerprint()
+    distiller.parse_losses(losses)[0].backward()
+    assert distiller.student.backbone.conv1.weight.grad.any()
+    assert teacher.fingerprint() == before
