@@ -31,6 +31,7 @@ MODELS = _child(
     'model',
     MMENGINE_MODELS,
     'losses',
+    'backbones',
     'connectors',
     'heads',
     'teachers',

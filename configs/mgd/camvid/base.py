@@ -1,0 +1,19 @@
+# CamVid: small networks from random weights, for a CPU.
+_base_ = [
+    '../../_base_/datasets/camvid_semantic.py',
+    '../../_base_/schedules/sgd_poly.py',
+    '../../_base_/runtime/default.py',
+]
+from castkd.deeplab import deeplabv3plus
+
+student = deeplabv3plus(11, 'resnet18', width=0.25, channels=32)
+deeper = deeplabv3plus(11, 'resnet50', width=0.5, channels=64)
+wider = deeplabv3plus(11, 'wide_resnet50', width=0.375, channels=64)
+
+train_dataloader = dict(
+    batch_size=12, num_workers=1, batch_sampler=dict(counts=dict(labeled=4, unlabeled=8))
+)
+val_dataloader = dict(batch_size=1, num_workers=1)
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=0.02))
+train_cfg = dict(max_iters=1500, val_interval=100_000)  # validation at the end only

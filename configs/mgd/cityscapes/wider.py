@@ -1,0 +1,11 @@
+# The wider teacher, Wide ResNet-50-2, by cross pseudo supervision with one labelled and one mixed image on each GPU.
+_base_ = ['./base.py', '../../_base_/methods/cps.py']
+
+model = dict(
+    student=_base_.wider,
+    peers=dict(second=_base_.wider),
+    classes=_base_.classes,
+    objectives=dict(cps=dict(weight=5.0)),
+)
+train_dataloader = dict(batch_size=3, batch_sampler=dict(counts=dict(labeled=1, unlabeled=2)))
+train_cfg = dict(max_iters=44_525)

@@ -1,0 +1,14 @@
+# The ResNet-18 student by MGD.
+_base_ = ['./base.py', '../../_base_/methods/mgd.py']
+
+model = dict(
+    student=_base_.student,
+    classes=_base_.classes,
+    teachers=dict(
+        deeper=dict(
+            model=_base_.deeper, checkpoint='work_dirs/mgd_voc2012aug/deeper/iter_39338.pth'
+        ),
+        wider=dict(model=_base_.wider, checkpoint='work_dirs/mgd_voc2012aug/wider/iter_39338.pth'),
+    ),
+    objectives=dict(mgd=dict(image_weight=0.002, region_weight=100.0)),
+)

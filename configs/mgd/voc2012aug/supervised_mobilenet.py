@@ -1,0 +1,5 @@
+# The MobileNetV2 student on the labels alone.
+_base_ = './supervised.py'
+
+model = dict(student=dict(_delete_=True, **_base_.student_mobilenet))
+optim_wrapper = dict(optimizer=dict(lr=0.0035))

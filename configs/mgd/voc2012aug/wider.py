@@ -1,0 +1,5 @@
+# The wider teacher, Wide ResNet-50-2, by cross pseudo supervision.
+_base_ = ['./base.py', '../../_base_/methods/cps.py']
+
+model = dict(student=_base_.wider, peers=dict(second=_base_.wider), classes=_base_.classes)
+optim_wrapper = dict(optimizer=dict(lr=0.001))

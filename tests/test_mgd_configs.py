@@ -1,0 +1,91 @@
+"""The shipped MGD recipes: stages, numbers of the paper, and networks that fit each other."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import PolyLR
+
+from castkd.engine.config_check import check_configs
+from castkd.engine.recipe import load_recipe
+from castkd.registry import MODELS
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'mgd'
+STUDENTS = ['supervised', 'distill']
+TEACHERS = ['deeper', 'wider']
+MOBILENET = ['supervised_mobilenet', 'distill_mobilenet']
+RECIPES = {
+    'voc2012aug': [*STUDENTS[:1], *TEACHERS, *STUDENTS[1:], *MOBILENET],
+    'cityscapes': [*STUDENTS[:1], *TEACHERS, *STUDENTS[1:], *MOBILENET],
+    'camvid': [*STUDENTS[:1], *TEACHERS, *STUDENTS[1:]],
+}
+
+
+@pytest.fixture(scope='module', params=RECIPES)
+def recipe(request):
+    return request.param, load_recipe(
+        CONFIGS / f'mgd_{request.param}.py', cfg_options={'fraction': 0.0625, 'seed': 3}
+    )
+
+
+def test_stages_and_what_they_take(recipe):
+    name, loaded = recipe
+    stages = {stage.name: stage for stage in loaded.stages}
+    assert list(stages) == RECIPES[name]
+    check_configs({stage.name: stage.config for stage in loaded.stages}, name)
+    for stage in stages.values():
+        split = stage.config['train_dataloader']['dataset']['split']
+        assert split == dict(fraction=0.0625, seed=3)
+        taken = {'deeper', 'wider'} if stage.name.startswith('distill') else set()
+        assert {used for used, _ in stage.uses} == taken
+
+
+def test_networks_are_built_and_planned(recipe):
+    """On the meta device: shapes and wiring without weights."""
+    _, loaded = recipe
+    for stage in loaded.stages:
+        model = copy.deepcopy(stage.config['model'])
+        with torch.device('meta'):
+            distiller = MODELS.build(model)
+        counts = stage.config['train_dataloader']['batch_sampler']['counts']
+        runs = {(item.network, item.view) for item in distiller.plan()}
+        if stage.name.startswith('supervised'):
+            assert runs == {('student', 'sup')}
+            assert counts == dict(labeled=counts['labeled'])
+            continue
+        # One mixed image per labelled one, made of two.
+        assert counts['unlabeled'] == 2 * counts['labeled']
+        names = {'student', 'second'} if stage.name in TEACHERS else {'student', *TEACHERS}
+        assert {network for network, _ in runs} == names
+        assert len(runs) == len(distiller.plan()) == (6 if stage.name in TEACHERS else 8)
+
+
+@pytest.mark.parametrize(
+    ('data', 'stage', 'weights'),
+    [
+        ('voc2012aug', 'distill', (1.0, 0.002, 100.0)),
+        ('voc2012aug', 'distill_mobilenet', (1.0, 0.0005, 50.0)),
+        ('cityscapes', 'distill', (1.0, 0.001, 100.0)),
+        ('cityscapes', 'distill_mobilenet', (1.0, 0.0005, 50.0)),
+    ],
+)
+def test_weights_of_the_levels(data, stage, weights):
+    loaded = load_recipe(CONFIGS / f'mgd_{data}.py')
+    config = {item.name: item.config for item in loaded.stages}[stage]
+    mgd = config['model']['objectives']['mgd']
+    assert tuple(mgd[f'{level}_weight'] for level in ('pixel', 'image', 'region')) == weights
+
+
+def test_rate_decays_as_in_the_paper():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.01)
+    schedule = PolyLR(optimizer, power=0.9, eta_min=0.0, begin=0, end=39_339, by_epoch=False)
+    rates = []
+    for _ in range(39_338):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        schedule.step()
+    assert rates[1000] == pytest.approx(0.0097709, abs=5e-8)
+    assert rates[20_000] == pytest.approx(0.0052776, abs=5e-8)
+    assert rates[-1] == pytest.approx(7.32e-7, abs=5e-9)
