@@ -3,14 +3,22 @@
 import pytest
 import torch
 
-from castkd.architectures_semantic import deeplabv3, fcn
+from castkd.architectures_semantic import (
+    deeplabv3,
+    fcn,
+    label_assisted,
+    ocrnet,
+    pspnet,
+    stdc,
+)
 from castkd.errors import ConfigError
 from castkd.registry import build_model
+from tests.builders import make_map_sample
 
 
 @pytest.mark.parametrize(
     ('builder', 'depth', 'auxiliary'),
-    [(fcn, 18, True), (deeplabv3, 18, False), (fcn, 50, False)],
+    [(fcn, 18, True), (deeplabv3, 18, False), (fcn, 50, False), (pspnet, 18, True)],
 )
 def test_logits_have_stride_8(builder, depth, auxiliary):
     config = builder(11, depth=depth, base_channels=8, channels=16, auxiliary=auxiliary)
@@ -33,3 +41,61 @@ def test_full_size_of_a_resnet_18():
 def test_an_unknown_depth_is_refused():
     with pytest.raises(ConfigError, match='fcn: depth must be one of'):
         fcn(19, depth=20)
+
+
+def test_cascade_of_ocrnet():
+    network = build_model(ocrnet(11, base_channels=8, channels=16)).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 3, 65, 96)).shape == (1, 11, 9, 12)
+    heads = network.decode_head
+    assert [head.loss_decode.loss_weight for head in heads] == [0.4, 1.0]
+    assert not network.with_auxiliary_head
+
+
+def test_stdc_learns_from_classes_and_borders():
+    network = build_model(stdc(11, base_channels=8, channels=16))
+    labels = torch.randint(11, (2, 64, 96))
+    labels[:, :8] = 255
+    samples = [make_map_sample(item) for item in labels]
+    losses = network.loss(torch.randn(2, 3, 64, 96), samples)
+    assert {name for name in losses if 'loss' in name} == {
+        'decode.loss_ce',
+        'aux_0.loss_ce',
+        'aux_1.loss_ce',
+        'aux_2.loss_ce',
+        'aux_2.loss_dice',
+    }
+    assert all(value.isfinite() for value in losses.values())
+    with torch.no_grad():
+        assert network.eval()(torch.randn(1, 3, 64, 96)).shape == (1, 11, 8, 12)
+
+
+def test_full_size_of_stdc():
+    """STDC1: 8.2 M parameters of the backbone with its context path and fusion."""
+    backbone = build_model(stdc(19)).backbone
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    assert 7e6 < count < 9e6
+
+
+@pytest.mark.parametrize('builder', [fcn, deeplabv3, pspnet, ocrnet])
+def test_deep_stem(builder):
+    backbone = build_model(builder(3, base_channels=8, channels=16, deep_stem=True)).backbone
+    convolutions = [item for item in backbone.stem if isinstance(item, torch.nn.Conv2d)]
+    assert [item.kernel_size for item in convolutions] == [(3, 3)] * 3
+
+
+@pytest.mark.parametrize('builder', [pspnet, ocrnet])
+def test_an_unknown_depth_is_refused_by_name(builder):
+    with pytest.raises(ConfigError, match=f'{builder.__name__}: depth must be one of'):
+        builder(19, depth=20)
+
+
+def test_label_assisted_twin():
+    network = ocrnet(3, base_channels=8, channels=16)
+    twin = label_assisted(network, mode='random', sigma=0.01)
+    assert network['type'] == 'CascadeEncoderDecoder'
+    model = build_model(twin)
+    assert (model.test_noise.mode, model.test_noise.sigma) == ('random', 0.01)
+    assert model.backbone.conv1.in_channels == 4
+    with pytest.raises(ConfigError, match='type of network must be one of'):
+        label_assisted(twin)
