@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from castkd.errors import DataError
+from castkd.errors import CastkdError, DataError
 
 _TIMED_BATCHES = 2
 
@@ -112,7 +112,7 @@ def count_operations(network: nn.Module, image: torch.Tensor, samples: list) -> 
     try:
         with counter:
             network(image, copy.deepcopy(samples), mode='tensor')
-    except (TypeError, RuntimeError, KeyError, AttributeError):
+    except (CastkdError, TypeError, RuntimeError, KeyError, AttributeError):
         return None
     finally:
         network.train(training)

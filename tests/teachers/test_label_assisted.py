@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from castkd.distiller import Distiller
+from castkd.engine.measuring import count_operations
 from castkd.errors import CheckpointError, ConfigError, DataError
 from castkd.registry import build_model
 from castkd.structures import Pass
@@ -225,6 +226,13 @@ class TestLabels:
         del samples[1].gt_sem_seg
         with pytest.raises(ConfigError, match=r'reads the label map .*, and 1\.png comes without'):
             build().eval()(images, samples, mode=mode)
+
+    def test_operations_are_not_counted_without_labels(self):
+        """A dry run counts on whatever view comes first."""
+        network, (images, samples) = build(), labelled(count=1)
+        assert count_operations(network, images, samples) > 0
+        del samples[0].gt_sem_seg
+        assert count_operations(network, images, samples) is None
 
     def test_no_samples_at_all(self):
         network, images = build(), torch.randn(2, 3, 64, 64)
