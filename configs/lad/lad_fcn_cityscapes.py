@@ -1,0 +1,10 @@
+# LAD on Cityscapes with FCN-ResNet18, batch 16, 40 000 iterations a stage:
+#   python tools/train.py configs/lad/lad_fcn_cityscapes.py
+# The paper has it; its number could not be read.
+_base_ = '../_base_/recipes/lad.py'
+
+from castkd.architectures_semantic import fcn, label_assisted
+
+folder = 'cityscapes'
+network = fcn(19, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+twin = label_assisted(network)

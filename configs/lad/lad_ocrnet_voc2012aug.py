@@ -1,0 +1,11 @@
+# LAD on VOC 2012 aug with OCRNet-ResNet18, batch 16, 40 000 iterations a stage:
+#   python tools/train.py configs/lad/lad_ocrnet_voc2012aug.py
+# The paper has it; its number could not be read.
+_base_ = '../_base_/recipes/lad.py'
+
+from castkd.architectures_semantic import label_assisted, ocrnet
+
+folder = 'voc2012aug'
+network = ocrnet(21, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+twin = label_assisted(network)
+logits = 'decode_head.1.conv_seg'

@@ -1,0 +1,10 @@
+# LAD on Cityscapes with PSPNet-ResNet18, batch 16, 40 000 iterations a stage:
+#   python tools/train.py configs/lad/lad_pspnet_cityscapes.py
+# The paper has it; its number could not be read.
+_base_ = '../_base_/recipes/lad.py'
+
+from castkd.architectures_semantic import label_assisted, pspnet
+
+folder = 'cityscapes'
+network = pspnet(19, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+twin = label_assisted(network)

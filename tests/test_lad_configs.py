@@ -1,0 +1,102 @@
+"""The recipes of LAD: every one resolves, and builds the networks and weights that its README promises."""
+
+from pathlib import Path
+
+import pytest
+
+from castkd.engine.config_check import check_configs
+from castkd.engine.recipe import load_recipe
+from castkd.registry import build_model
+from castkd.teachers.label_assisted import LabelAssistance
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / 'configs' / 'lad').glob('lad_*.py'))
+HEADS = {
+    'fcn': 'FCNHead',
+    'pspnet': 'PSPHead',
+    'deeplabv3': 'ASPPHead',
+    'stdc': 'FCNHead',
+    'ocrnet': 'OCRHead',
+}
+CLASSES = {'voc2012aug': 21, 'cityscapes': 19, 'ade20k': 150}
+
+
+def stages_of(path):
+    return {stage.name: stage for stage in load_recipe(path).stages}
+
+
+def last_head(network):
+    heads = network['decode_head']
+    return heads[-1] if isinstance(heads, list) else heads
+
+
+def test_five_networks_on_three_data_sets():
+    names = {path.stem for path in RECIPES}
+    assert names == {f'lad_{network}_{data}' for network in HEADS for data in CLASSES}
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: path.stem)
+def test_stages_have_the_network_of_the_recipe(path):
+    _, network, data = path.stem.split('_')
+    stages = stages_of(path)
+    check_configs({name: stage.config for name, stage in stages.items()}, path.name)
+    student, teacher = (stages[name].config['model'] for name in ('student', 'teacher'))
+    networks = [
+        stages['supervised'].config['model']['student'],
+        student['student'],
+        teacher['student'],
+        student['teachers']['twin']['model'],
+    ]
+    for config in networks:
+        assert last_head(config)['type'] == HEADS[network]
+        assert last_head(config)['num_classes'] == CLASSES[data]
+        assert ('num_stages' in config) == (network == 'ocrnet')
+    assert networks[0] == networks[1]
+    assert networks[2] == networks[3]
+    added = {'type', 'test_noise'}
+    assert {key: value for key, value in networks[2].items() if key not in added} == {
+        key: value for key, value in networks[0].items() if key not in added
+    }
+    assert networks[2]['test_noise']['mode'] == ('random' if data == 'ade20k' else 'fixed')
+    assert stages['student'].uses == [('teacher', 'checkpoint')]
+
+
+def test_auxiliary_weight_of_the_released_student():
+    """The command of the README: both rows of the student, not the teacher."""
+    option = {'network.auxiliary_head.loss_decode.loss_weight': 0.02}
+    path = ROOT / 'configs' / 'lad' / 'lad_pspnet_voc2012aug.py'
+    stages = load_recipe(path, cfg_options=option).stages
+    weights = {
+        stage.name: stage.config['model']['student']['auxiliary_head']['loss_decode']['loss_weight']
+        for stage in stages
+    }
+    assert weights == {'supervised': 0.02, 'teacher': 0.4, 'student': 0.02}
+
+
+@pytest.mark.parametrize('network', HEADS)
+def test_networks_and_weights(network):
+    stages = stages_of(ROOT / 'configs' / 'lad' / f'lad_{network}_voc2012aug.py')
+    teacher = build_model(stages['teacher'].config['model'])
+    assert isinstance(teacher.student, LabelAssistance)
+    weights = {name: item.weight(0) for name, item in teacher.objectives.items()}
+    assert weights == {'path1': 1.0, 'path2': 1.0, 'dual': 5.0}
+    model = dict(stages['student'].config['model'])
+    student = build_model(model)
+    weights = {name: item.weight(0) for name, item in student.objectives.items()}
+    assert weights == {'sup': 1.0, 'distill': 3.0}
+    sizes = [
+        sum(parameter.numel() for parameter in item.parameters())
+        for item in (student.student, teacher.student)
+    ]
+    # The label costs one more input channel of the first 3 x 3 convolution, 32 wide.
+    assert sizes[1] - sizes[0] == 9 * 32
+
+
+@pytest.mark.parametrize('stage', ['supervised', 'teacher', 'student'])
+@pytest.mark.parametrize('data', CLASSES)
+def test_stage_configs_run_on_their_own(data, stage):
+    (found,) = load_recipe(ROOT / 'configs' / 'lad' / data / f'{stage}.py').stages
+    check_configs({'': found.config}, stage)
+    loader = found.config['train_dataloader']
+    assert loader['batch_sampler']['counts'] == {'labeled': 16}
+    assert list(loader['dataset']['sources']) == ['labeled']
