@@ -1,0 +1,37 @@
+# Cityscapes as mmseg trains SegFormer ("mmseg"): crops of 1024 x 1024 on 8 GPUs with one image each,
+# mIoU at full size, both networks from ImageNet weights.
+_base_ = [
+    '../../_base_/datasets/cityscapes_semantic.py',
+    '../../_base_/schedules/adamw_segformer.py',
+    '../../_base_/runtime/semantic.py',
+]
+from castkd.hierarchical_transformers import segformer
+from castkd.semantic_data import random_geometry
+
+weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
+student = segformer(19, slide=1024, pretrained=weights + 'mit_b0_20220624-7e0fe6dd.pth')
+teacher = segformer(
+    19,
+    embed_dims=64,
+    depths=(3, 4, 6, 3),
+    slide=1024,
+    pretrained=weights + 'mit_b2_20220624-66e8bf70.pth',
+)
+teacher_file = 'work_dirs/transkd_segformer_cityscapes/teacher/iter_160000.pth'
+sync_bn = 'torch'  # between processes
+
+labeled_pipeline = [
+    *_base_.labeled_pipeline[:2],  # image and label map
+    *random_geometry((2048, 1024), crop_size=(1024, 1024)),
+    *_base_.labeled_views,
+]
+train_dataloader = dict(
+    batch_size=1,
+    batch_sampler=dict(counts=dict(_delete_=True, labeled=1)),
+    dataset=dict(
+        split=dict(fraction=1.0),
+        sources=dict(
+            _delete_=True, labeled=dict(_base_.labeled_dataset, pipeline=labeled_pipeline)
+        ),
+    ),
+)
