@@ -1,12 +1,14 @@
 """Builders of plain mmseg configs of segmentors on four-stage transformers: SegFormer, and PVTv2 with a pyramid.
 
-They complete :mod:`castkd.architectures`; a config file calls them in the same way. B0 of either family is
+They complete :mod:`castkd.architectures_semantic`; a config file calls them in the same way. B0 of either family is
 ``embed_dims=32, depths=(2, 2, 2, 2)``, B2 is ``embed_dims=64, depths=(3, 4, 6, 3)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from castkd.architectures_semantic import pixel_loss, preprocessor
 
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
@@ -130,16 +132,7 @@ def _segmentor(mean: Sequence[float], std: Sequence[float], slide: int | None) -
     return {
         '_scope_': 'mmseg',
         'type': 'EncoderDecoder',
-        'data_preprocessor': {
-            'type': 'SegDataPreProcessor',
-            'mean': list(mean),
-            'std': list(std),
-            'bgr_to_rgb': True,
-            'pad_val': 0,
-            'seg_pad_val': 255,
-            # Images of a batch grow to the largest; the networks take any size.
-            'size_divisor': 1,
-        },
+        'data_preprocessor': {**preprocessor(), 'mean': list(mean), 'std': list(std)},
         'train_cfg': {},
         'test_cfg': test_cfg,
     }
@@ -159,9 +152,10 @@ def _stages(
 
 
 def _head(num_classes: int, class_weight: Sequence[float] | None) -> dict:
-    loss = {'type': 'CrossEntropyLoss', 'loss_weight': 1.0}
-    # mmseg divides by the sum of the weights of all classified pixels when there are weights, and not otherwise.
-    loss.update({'class_weight': list(class_weight)} if class_weight else {'avg_non_ignore': True})
+    loss = pixel_loss()
+    if class_weight is not None:
+        # mmseg then divides by the summed weights of the pixels that have a class, and fails if told to.
+        loss.update(class_weight=list(class_weight), avg_non_ignore=False)
     return {
         'in_index': [0, 1, 2, 3],
         'num_classes': num_classes,

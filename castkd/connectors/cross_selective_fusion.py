@@ -108,9 +108,9 @@ class SourceSelection(nn.Module):
     def __init__(self, channels: int, bottleneck_channels: int, bottleneck_norm: str) -> None:
         """Build the bottlenecks and the two expansions."""
         super().__init__()
-        self.normed = self.plain = None
+        self.batched = self.plain = None
         if bottleneck_norm in ('switch', 'batch'):
-            self.normed = nn.Sequential(
+            self.batched = nn.Sequential(
                 nn.Conv2d(channels, bottleneck_channels, 1, bias=False),
                 nn.BatchNorm2d(bottleneck_channels),
                 nn.ReLU(inplace=True),
@@ -134,16 +134,16 @@ class SourceSelection(nn.Module):
         return tuple(scores.softmax(dim=0))
 
     def _bottleneck(self, pooled: Tensor) -> Tensor:
-        if self.normed is None:
+        if self.batched is None:
             return self.plain(pooled)
         if self.plain is None:
-            if self.training and len(pooled) == 1 and isinstance(self.normed[1], nn.BatchNorm2d):
+            if self.training and len(pooled) == 1 and isinstance(self.batched[1], nn.BatchNorm2d):
                 raise ConfigError(
                     "CrossSelectiveFusion: bottleneck_norm='batch' needs at least two images a batch, got one; "
                     "use 'none' or 'switch'"
                 )
-            return self.normed(pooled)
-        used, idle = (self.plain, self.normed) if len(pooled) == 1 else (self.normed, self.plain)
+            return self.batched(pooled)
+        used, idle = (self.plain, self.batched) if len(pooled) == 1 else (self.batched, self.plain)
         # Every parameter stays in the graph, as distributed training asks.
         return used(pooled) + 0.0 * sum(value.sum() for value in idle.parameters())
 
