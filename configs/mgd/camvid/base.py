@@ -7,8 +7,8 @@ _base_ = [
 from castkd.deeplab import deeplabv3plus
 
 student = deeplabv3plus(11, 'resnet18', width=0.25, channels=32)
-deeper = deeplabv3plus(11, 'resnet50', width=0.5, channels=64)
-wider = deeplabv3plus(11, 'wide_resnet50', width=0.375, channels=64)
+deeper = deeplabv3plus(11, 'resnet50', width=0.25, channels=48)
+wider = deeplabv3plus(11, 'wide_resnet50', width=0.1875, channels=48)
 
 train_dataloader = dict(
     batch_size=12, num_workers=1, batch_sampler=dict(counts=dict(labeled=4, unlabeled=8))
@@ -16,4 +16,4 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=1, num_workers=1)
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=0.02))
-train_cfg = dict(max_iters=1500, val_interval=100_000)  # validation at the end only
+train_cfg = dict(max_iters=800, val_interval=100_000)  # validation at the end only

@@ -1,4 +1,4 @@
-# The deeper teacher, ResNet-101, by cross pseudo supervision with one labelled and one mixed image on each GPU.
+# The deeper teacher, ResNet-101, by cross pseudo supervision, with half the student's images a step.
 _base_ = ['./base.py', '../../_base_/methods/cps.py']
 
 model = dict(
@@ -7,5 +7,5 @@ model = dict(
     classes=_base_.classes,
     objectives=dict(cps=dict(weight=5.0)),
 )
-train_dataloader = dict(batch_size=3, batch_sampler=dict(counts=dict(labeled=1, unlabeled=2)))
+train_dataloader = dict(batch_size=6, batch_sampler=dict(counts=dict(labeled=2, unlabeled=4)))
 train_cfg = dict(max_iters=44_525)
