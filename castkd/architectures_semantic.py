@@ -200,12 +200,6 @@ def stdc(
         'sampler': {'type': 'OHEMPixelSampler', 'thresh': 0.7, 'min_kept': 10_000},
         'loss_decode': pixel_loss(),
     }
-
-    def head(kind: dict, index: int, width: int, inner: int) -> dict:
-        size = {'in_index': index, 'in_channels': width, 'channels': inner}
-        shared = {'num_convs': 1, 'concat_input': False, 'norm_cfg': _NORM, 'align_corners': True}
-        return {**kind, **size, **shared, 'dropout_ratio': 0.1}
-
     backbone = {
         'type': 'STDCNet',
         'stdc_type': 'STDCNet1',
@@ -219,6 +213,7 @@ def stdc(
         'init_cfg': {'type': 'Pretrained', 'checkpoint': pretrained} if pretrained else None,
     }
     fused = 2 * channels
+    fusion = {'in_channels': widths[2] + channels, 'out_channels': fused, 'scale_factor': 4}
     return {
         '_scope_': 'mmseg',
         'type': 'EncoderDecoder',
@@ -228,21 +223,24 @@ def stdc(
             'backbone_cfg': backbone,
             'last_in_channels': (widths[4], widths[3]),
             'out_channels': channels,
-            'ffm_cfg': {
-                'in_channels': widths[2] + channels,
-                'out_channels': fused,
-                'scale_factor': 4,
-            },
+            'ffm_cfg': fusion,
         },
-        'decode_head': head(classes, 3, fused, fused),
+        'decode_head': _light_head(classes, 3, fused, fused),
         'auxiliary_head': [
-            head(classes, 2, channels, channels // 2),
-            head(classes, 1, channels, channels // 2),
-            head(border, 0, widths[2], channels // 2),
+            _light_head(classes, 2, channels, channels // 2),
+            _light_head(classes, 1, channels, channels // 2),
+            _light_head(border, 0, widths[2], channels // 2),
         ],
         'train_cfg': {},
         'test_cfg': {'mode': 'whole'},
     }
+
+
+def _light_head(kind: dict, index: int, width: int, channels: int) -> dict:
+    """Return the config of a head of one convolution on map ``index``, which is ``width`` wide."""
+    size = {'in_index': index, 'in_channels': width, 'channels': channels}
+    shared = {'num_convs': 1, 'concat_input': False, 'norm_cfg': _NORM, 'align_corners': True}
+    return {**kind, **size, **shared, 'dropout_ratio': 0.1}
 
 
 def label_assisted(network: dict, *, mode: str = 'fixed', sigma: float = 0.02) -> dict:

@@ -1,9 +1,11 @@
 """LAD: two paths of a label-assisted teacher, and a student that learns from it."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from castkd.distiller import Distiller
 from castkd.objectives import DualPath
@@ -12,6 +14,7 @@ from castkd.structures import PassResult, Step
 from tests.builders import make_map_sample, tiny_segmentor
 from tests.losses.map_pairs import waves
 
+METHODS = Path(__file__).parents[2] / 'configs' / '_base_' / 'methods'
 CLASSES = 3
 LOGITS = 'decode_head.conv_seg'
 QUIET = dict(type='castkd.LabelNoise', mode='fixed', sigma=0.0)
@@ -198,14 +201,19 @@ class TestStudent:
         assert all(item.grad.isfinite().all() for item in distiller.student.parameters())
 
     def test_images_with_pseudo_labels_take_part(self, tmp_path):
-        """What a file labelled is read by the teacher like truth; the view need not be one of labelled images."""
-        views = ('sup', 'unsup_student')
-        objectives = {
-            **STUDENT,
-            'unsup': dict(type='castkd.PseudoLabel'),
-            'distill': {**CWD, 'views': views},
-        }
-        losses = distilled(tmp_path, objectives)(*batch(views=views), mode='loss')
+        """What a file labelled is read by the teacher like truth, on the weak view; the student sees the strong one."""
+        method = Config.fromfile(METHODS / 'lad_student_pseudo.py').model
+        weights = {name: item.get('weight', 1.0) for name, item in method.objectives.items()}
+        assert weights == {'sup': 1.0, 'unsup': 1.0, 'distill': 3.0}
+        views = ('sup', 'unsup_teacher', 'unsup_student')
+        distiller = distilled(tmp_path, method.objectives.to_dict())
+        assert [(run.network, run.view) for run in distiller.plan()] == [
+            ('twin', 'sup'),
+            ('twin', 'unsup_teacher'),
+            ('student', 'sup'),
+            ('student', 'unsup_student'),
+        ]
+        losses = distiller(*batch(views=views), mode='loss')
         assert losses['distill.loss_unsup_student'] > 0
         assert losses['unsup.decode.loss_ce'] > 0
 
