@@ -150,6 +150,23 @@ def test_embedding_loss_of_one_stage_trains_what_comes_before(stage, teacher_fil
     assert all(name.startswith('0.') for name in last), 'its blocks come after its embedding'
 
 
+def test_four_images_are_learnt(teacher_file):
+    distiller = make_distiller(teacher_file(), variant='ea')
+    optimizer = torch.optim.AdamW(distiller.parameters(), lr=3e-3)
+    batch = make_batch((32, 64), images=4)
+    curve = []
+    for _ in range(90):
+        optimizer.zero_grad()
+        losses = distiller(*batch, mode='loss')
+        distiller.parse_losses(losses)[0].backward()
+        optimizer.step()
+        distilled = sum(losses[f'kd.{name}'].item() for name in HCL + PEA)
+        curve.append((distilled, losses['sup.decode.loss_ce'].item()))
+    (first, plain), (last, learnt) = curve[0], curve[-1]
+    assert last < first / 5
+    assert learnt < plain
+
+
 def test_without_weights_training_is_plain_training(teacher_file):
     curves = []
     for weights in (dict(), dict(feature_weight=0, embedding_weights=(0, 0, 0, 0)), None):
