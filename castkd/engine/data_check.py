@@ -116,3 +116,14 @@ def _settle_classes(model: nn.Module, classes: Collection[str] | None) -> None:
             f'model.classes are {model.classes}, but the training data have {tuple(classes)}; '
             'make them equal, in the same order'
         )
+    _check_outputs(getattr(model, 'student', None), len(classes))
+
+
+def _check_outputs(student: nn.Module | None, count: int) -> None:
+    """Refuse a segmentor with another number of outputs: a label could be an index behind the last one."""
+    outputs = getattr(student, 'num_classes', None) if hasattr(student, 'decode_head') else None
+    if outputs is not None and outputs != count:
+        raise ConfigError(
+            f'model.student.decode_head.num_classes is {outputs}, but the training data have {count} classes; make '
+            'them equal'
+        )

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from castkd.semantic import IGNORE
 from castkd.teachers.normalization import InputConverter
 
 # Longest side of a drawn image in pixels: small images are enlarged, so that scores can be read.
@@ -23,6 +24,8 @@ _TEXT_MARGIN = 4
 # In pixels; text in the last one can just be read.
 _FONT_SIZES = (15, 13, 11)
 _GAP = 6
+# Share of a class's colour in a painted pixel.
+_ALPHA = 0.5
 
 
 def to_pixels(preprocessor: nn.Module, inputs: Tensor, samples: Sequence[Any]) -> list[np.ndarray]:
@@ -76,6 +79,26 @@ def draw_instances(
     visualizer.add_datasample('', enlarged[..., ::-1], sample, draw_pred=False)
     np.random.set_state(state)
     return np.ascontiguousarray(visualizer.get_image()[..., ::-1])
+
+
+def paint_classes(
+    image: np.ndarray, classes: np.ndarray, palette: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Mix the colours of a class map into an image; pixels without a class (255) stay.
+
+    Args:
+        image: (h, w, 3), uint8, BGR.
+        classes: Class per pixel, (h, w).
+        palette: RGB colour per class.
+
+    Returns:
+        Image of the same form.
+    """
+    table = np.zeros((IGNORE + 1, 3), np.float32)
+    table[: len(palette)] = np.asarray(palette, np.float32)[:, ::-1]
+    labels = classes.astype(np.uint8)
+    mixed = (1 - _ALPHA) * image + _ALPHA * table[labels]
+    return np.where((labels == IGNORE)[..., None], image, mixed).round().astype(np.uint8)
 
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from castkd.errors import ConfigError
-from castkd.evaluation import instance_ap
+from castkd.evaluation import MapOverlap, instance_ap
 from castkd.hooks.common import distiller_of
+from castkd.semantic import IGNORE
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -26,19 +29,20 @@ class LabelledImage:
     Attributes:
         inputs: The image normalised for the student, (1, 3, H, W).
         samples: Its data sample in a list, with an identity geometry record.
-        truth: ``labels`` (n,) and ``masks`` (BitmapMasks or PolygonMasks) in network-input pixels without padding.
+        truth: In network-input pixels without padding: ``labels`` (n,) and ``masks`` (BitmapMasks or PolygonMasks), or
+            a map (h, w) of class indices.
     """
 
     inputs: Tensor
     samples: list
-    truth: InstanceData
+    truth: InstanceData | np.ndarray
 
 
 def labelled_images(runner: Runner, num_images: int) -> Iterator[LabelledImage]:
     """Yield the first ``num_images`` images of the validation set with their labels.
 
     Raises:
-        ConfigError: When there is no validation set, or its pipeline does not load masks.
+        ConfigError: When there is no validation set, or its pipeline does not load masks or label maps.
     """
     if runner.val_loop is None:
         raise ConfigError(
@@ -49,7 +53,7 @@ def labelled_images(runner: Runner, num_images: int) -> Iterator[LabelledImage]:
     for index in range(min(num_images, len(dataset))):
         batch = preprocess(pseudo_collate([dataset[index]]), False)
         sample = batch['data_samples'][0]
-        if 'masks' not in sample.get('gt_instances', ()):
+        if 'masks' not in sample.get('gt_instances', ()) and 'gt_sem_seg' not in sample:
             raise ConfigError(
                 'val_dataloader.dataset.pipeline: it loads no masks to judge a teacher on; add '
                 "dict(type='LoadAnnotations', with_bbox=True, with_mask=True) before PackDetInputs"
@@ -58,26 +62,51 @@ def labelled_images(runner: Runner, num_images: int) -> Iterator[LabelledImage]:
         yield LabelledImage(batch['inputs'], [sample], _truth(sample))
 
 
-def teacher_ap(teacher: Any, images: Iterable[LabelledImage]) -> float:  # noqa: ANN401 - a castkd.teachers.Teacher
-    """Return a teacher's mask AP in [0, 1], nan when the images have no object.
+def teacher_score(teacher: Any, images: Sequence[LabelledImage]) -> tuple[str, float]:  # noqa: ANN401
+    """Return what a teacher (a castkd.teachers.Teacher) is judged by, and its score in [0, 1].
+
+    Returns:
+        ``mask AP``, or ``mIoU`` where the truth are label maps; nan when the images have no object and no class.
 
     Raises:
-        ConfigError: When the teacher predicts no masks.
+        ConfigError: When the teacher predicts no masks, or no maps.
     """
+    samples = [teacher.predict(image.inputs, image.samples)[0] for image in images]
+    if any(isinstance(image.truth, np.ndarray) for image in images):
+        return 'mIoU', _map_score(teacher, images, samples)
+    return 'mask AP', _mask_score(teacher, images, samples)
+
+
+def _mask_score(teacher: Any, images: Sequence[LabelledImage], samples: list) -> float:  # noqa: ANN401
     predictions, truths = [], []
-    for image in images:
-        instances = teacher.predict(image.inputs, image.samples)[0].pred_instances
-        if 'masks' not in instances:
+    for image, sample in zip(images, samples, strict=True):
+        if 'masks' not in sample.get('pred_instances', ()):
             raise ConfigError(f'teacher {teacher.name!r} predicts no masks, so it has no mask AP')
-        predictions.append(_cropped(instances, image.samples[0]))
+        predictions.append(_cropped(sample.pred_instances, image.samples[0]))
         truths.append(image.truth)
     labels = [int(label) for item in (*truths, *predictions) for label in item.labels]
     return instance_ap(predictions, truths, max(labels, default=0) + 1)['AP']
 
 
-def _truth(sample: Any) -> InstanceData:  # noqa: ANN401 - data samples
-    """Return labels and masks in network-input pixels; a pipeline may load them after it resized the image."""
+def _map_score(teacher: Any, images: Sequence[LabelledImage], samples: list) -> float:  # noqa: ANN401
+    # As many as an index map can have.
+    overlap = MapOverlap(IGNORE)
+    for image, sample in zip(images, samples, strict=True):
+        if 'pred_sem_seg' not in sample:
+            raise ConfigError(f'teacher {teacher.name!r} predicts no label maps, so it has no mIoU')
+        height, width = image.truth.shape
+        predicted = sample.pred_sem_seg.data[0, :height, :width].cpu().numpy()
+        overlap.update(predicted, image.truth)
+    score = overlap.compute()['mIoU']
+    return math.nan if score is None else score
+
+
+def _truth(sample: Any) -> InstanceData | np.ndarray:  # noqa: ANN401 - data samples
+    """Return labels in network-input pixels; a pipeline may load them after it resized the image."""
     shape = tuple(sample.metainfo['img_shape'][:2])
+    if 'gt_sem_seg' in sample:
+        labels = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        return cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     masks = sample.gt_instances.masks
     if (masks.height, masks.width) != shape:
         masks = masks.resize(shape)

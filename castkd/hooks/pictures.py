@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 
 from castkd.checks import check_number
 from castkd.hooks.common import distiller_of
-from castkd.hooks.drawing import draw_instances, grid, titled, to_pixels
+from castkd.hooks.drawing import draw_instances, grid, paint_classes, titled, to_pixels
 from castkd.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Pictures(Hook):
     Acts every ``interval`` training steps and at the last one. Reads the views, labels and pseudo-labels of that step;
     changes nothing; writes ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per
     view. A view that a teacher labelled shows what was accepted there; the view that learns from it shows the same
-    instances carried over; any other view shows its own labels, also those that a file of pseudo-labels gave. Stores
-    nothing in a checkpoint.
+    instances or classes carried over; any other view shows its own labels, also those that a file of pseudo-labels
+    gave. Stores nothing in a checkpoint.
 
     Args:
         interval: Steps between pictures, at least 1.
@@ -66,9 +66,17 @@ class Pictures(Hook):
         images = to_pixels(distiller.student.data_preprocessor, inputs, samples)
         metainfo = runner.visualizer.dataset_meta or {}
         return [
-            titled(draw_instances(image, sample.get('gt_instances'), metainfo), title)
+            titled(_drawn(image, sample, metainfo), title)
             for image, sample in zip(images, samples, strict=True)
         ]
+
+
+def _drawn(image: np.ndarray, sample: Any, metainfo: Mapping[str, Any]) -> np.ndarray:  # noqa: ANN401
+    if 'gt_sem_seg' in sample:
+        height, width = image.shape[:2]
+        labels = sample.gt_sem_seg.data[0, :height, :width].cpu().numpy()
+        image = paint_classes(image, labels, metainfo['palette'])
+    return draw_instances(image, sample.get('gt_instances'), metainfo)
 
 
 def _views(distiller: Any) -> Iterator[tuple[str, str, list]]:  # noqa: ANN401

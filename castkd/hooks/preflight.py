@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from castkd.checks import check_number
 from castkd.errors import ConfigError, TrainingError, near_names
 from castkd.hooks.common import distiller_of, is_resumed
-from castkd.hooks.labelled import labelled_images, teacher_ap
+from castkd.hooks.labelled import labelled_images, teacher_score
 from castkd.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ class TeacherPreflight(Hook):
     """Refuse a teacher that is not frozen, not in eval mode, or worse than it should be.
 
     Acts once before a training that does not resume. Reads the teachers' state after ``train()`` of the distiller, and
-    their mask AP on the first labelled validation images, which is always logged. Changes and stores nothing. Loading,
-    class mapping and input normalisation are checked and told by the teachers themselves.
+    their mask AP (mIoU of a segmentor) on the first labelled validation images, which is always logged. Changes and
+    stores nothing. Loading, class mapping and input normalisation are checked and told by the teachers themselves.
 
     Args:
         num_images: Validation images to score on; 0 scores nothing.
-        floor: Smallest mask AP in [0, 1] per teacher name, or one number for every frozen teacher; None for none.
+        floor: Smallest score in [0, 1] per teacher name, or one number for every frozen teacher; None for none.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class TeacherPreflight(Hook):
             raise ConfigError(f'TeacherPreflight: floor is set but {problem}')
         if problem:
             runner.logger.warning(f'teachers are not scored before training: {problem}')
-        for name, score in scores.items():
-            text = f'teacher {name!r} has mask AP {score:.3f} on the first {self.num_images} validation images'
+        for name, (metric, score) in scores.items():
+            text = f'teacher {name!r} has {metric} {score:.3f} on the first {self.num_images} validation images'
             runner.logger.info(text)
             if score < floors.get(name, 0.0):
                 raise TrainingError(
@@ -76,17 +76,17 @@ class TeacherPreflight(Hook):
                     'image normalisation'
                 )
 
-    def _scores(self, runner: Runner) -> tuple[dict[str, float], str | None]:
-        """Return mask AP per teacher, and why there is none."""
+    def _scores(self, runner: Runner) -> tuple[dict[str, tuple[str, float]], str | None]:
+        """Return metric and score per teacher, and why there is none."""
         if not self.num_images:
             return {}, None
         try:
             images = list(labelled_images(runner, self.num_images))
             teachers = distiller_of(runner).teachers
-            scores = {name: teacher_ap(teacher, images) for name, teacher in teachers.items()}
+            scores = {name: teacher_score(teacher, images) for name, teacher in teachers.items()}
         except ConfigError as error:
             return {}, str(error)
-        if any(math.isnan(score) for score in scores.values()):
+        if any(math.isnan(score) for _, score in scores.values()):
             return (
                 {},
                 f'the first {self.num_images} validation images have no object; raise num_images',

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError
-from castkd.evaluation import PrecisionRecall
+from castkd.evaluation import MapOverlap, PrecisionRecall
 from castkd.hooks.common import distiller_of
 from castkd.hooks.labelled import labelled_images
 from castkd.registry import HOOKS
+from castkd.semantic import IGNORE
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -27,7 +29,9 @@ class PseudoLabelStatistics(Hook):
     Acts after the first step of a run and every ``interval`` steps, on teachers that label within the step; one that
     does not move is measured once. Reads the first ``num_images`` validation images, filters the teacher's predictions
     as training does and matches masks at an overlap of 0.5. Changes nothing; writes ``pseudo_precision/<teacher>`` and
-    ``pseudo_recall/<teacher>`` to the visualizer's scalars and a line to the log; stores nothing in a checkpoint.
+    ``pseudo_recall/<teacher>`` to the visualizer's scalars and a line to the log; stores nothing in a checkpoint. Of
+    label maps it writes ``pseudo_mIoU`` and ``pseudo_accuracy`` of the labelled pixels, and ``pseudo_share``, how many
+    those are, in the same way.
 
     Args:
         interval: Steps between two measurements, at least 1.
@@ -76,26 +80,30 @@ class PseudoLabelStatistics(Hook):
 
     def _measure(self, runner: Runner, distiller: Any, targets: PseudoTargets) -> dict:  # noqa: ANN401
         teacher, labeler = distiller.teachers[targets.teacher], distiller.pseudo_labeler
-        counter = PrecisionRecall(iou_thr=0.5)
+        masks, maps = PrecisionRecall(iou_thr=0.5), MapOverlap(IGNORE)
         for image in labelled_images(runner, self.num_images):
             result = teacher.run(labeler.request(targets), image.inputs, image.samples)
             sample = labeler(result, teacher, image.samples, image.samples).samples[0]
-            labels, truth = sample.gt_instances, image.truth
             height, width = sample.metainfo['img_shape'][:2]
-            masks = labels.masks.to_ndarray()[:, :height, :width]
-            counter.update(masks, labels.scores, labels.labels, truth.masks, truth.labels)
-        return counter.compute()
+            if isinstance(image.truth, np.ndarray):
+                maps.update(sample.gt_sem_seg.data[0, :height, :width].cpu().numpy(), image.truth)
+                continue
+            labels, truth = sample.gt_instances, image.truth
+            found = labels.masks.to_ndarray()[:, :height, :width]
+            masks.update(found, labels.scores, labels.labels, truth.masks, truth.labels)
+        numbers = masks.compute()
+        return numbers if numbers['instances'] else {**numbers, **maps.compute()}
 
 
 def _log(runner: Runner, teacher: str, numbers: dict, step: int) -> None:
     """Log what exists: there is no precision without a label, and no recall without an object."""
-    measured = {key: numbers[key] for key in ('precision', 'recall') if numbers[key] is not None}
+    names = ('precision', 'recall', 'mIoU', 'accuracy', 'share')
+    measured = {key: numbers[key] for key in names if numbers.get(key) is not None}
     scalars = {f'pseudo_{key}/{teacher}': value for key, value in measured.items()}
     runner.visualizer.add_scalars(scalars, step=step)
-    words = (
-        ', '.join(f'{key} {value:.3f}' for key, value in measured.items()) or 'nothing to compare'
-    )
+    words = ', '.join(f'{key} {value:.3f}' for key, value in measured.items())
+    found = f'{numbers["predictions"]} for {numbers["instances"]} objects, '
     runner.logger.info(
-        f'pseudo-labels of {teacher!r} on validation images: {numbers["predictions"]} for '
-        f'{numbers["instances"]} objects, {words}'
+        f'pseudo-labels of {teacher!r} on validation images: {"" if "mIoU" in measured else found}'
+        f'{words or "nothing to compare"}'
     )

@@ -13,14 +13,12 @@ from mmdet.visualization.palette import get_palette
 from mmengine.structures import InstanceData
 
 from castkd.errors import ConfigError
-from castkd.hooks.drawing import captioned, draw_instances, grid, titled
+from castkd.hooks.drawing import captioned, draw_instances, grid, paint_classes, titled
 
 # Longest side of a drawn image in pixels; a sheet holds dozens of them.
 CELL_SIDE = 384
 # Title of the first column.
 IMAGE = 'image'
-_IGNORED = 255
-_ALPHA = 0.5
 
 # Instances of an image, a map of class indices (h, w) with 255 for ignored pixels, or nothing to draw.
 Content = InstanceData | np.ndarray | None
@@ -74,7 +72,7 @@ def contact_sheet(
 
 def _cell(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> np.ndarray:
     if isinstance(content, np.ndarray):
-        image, content = _paint_classes(image, content, metainfo['palette']), None
+        image, content = paint_classes(image, content, metainfo['palette']), None
     drawn = draw_instances(image, _with_bitmaps(content), metainfo)
     scale = CELL_SIDE / max(drawn.shape[:2])
     return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -90,16 +88,6 @@ def _with_bitmaps(instances: InstanceData | None) -> InstanceData | None:
         drawn.scores = instances.scores
     drawn.masks = BitmapMasks(masks, *masks.shape[-2:])
     return drawn
-
-
-def _paint_classes(
-    image: np.ndarray, classes: np.ndarray, palette: Sequence[Sequence[int]]
-) -> np.ndarray:
-    table = np.zeros((_IGNORED + 1, 3), np.float32)
-    table[: len(palette)] = np.asarray(palette, np.float32)[:, ::-1]
-    labels = classes.astype(np.uint8)
-    mixed = (1 - _ALPHA) * image + _ALPHA * table[labels]
-    return np.where((labels == _IGNORED)[..., None], image, mixed).round().astype(np.uint8)
 
 
 def encode_png(image: np.ndarray) -> bytes:

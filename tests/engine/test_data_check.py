@@ -108,3 +108,14 @@ def test_a_distiller_learns_the_classes_of_its_labels(root):
         ConfigError, match=r"model\.classes are \('thing', 'other'\), but the train"
     ):
         check({}, sources, ['labeled'], model)
+
+
+def test_a_segmentor_has_an_output_per_class(root):
+    sources = {'labeled': coco(root, 'labeled.json')}
+    student = SimpleNamespace(decode_head=None, num_classes=1)
+    check({}, sources, ['labeled'], SimpleNamespace(teachers={}, classes=None, student=student))
+    student.num_classes = 3
+    with pytest.raises(
+        ConfigError, match=r'num_classes is 3, but the training data have 1 classes'
+    ):
+        check({}, sources, ['labeled'], SimpleNamespace(teachers={}, classes=None, student=student))
