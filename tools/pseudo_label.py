@@ -1,4 +1,7 @@
-"""Label a folder of images with a trained model and write a COCO file. A killed run goes on where it stopped.
+"""Label a folder of images with a trained model: instances into a COCO file, or, with a segmentor, every pixel.
+
+A segmentor writes an index PNG and a confidence PNG per image into labels.maps/, and a JSON file that lists them. A
+killed run goes on where it stopped.
 
 python tools/pseudo_label.py CONFIG CHECKPOINT --images DIR --out labels.json
 python tools/pseudo_label.py CONFIG CHECKPOINT --images DIR --out labels.json --exclude split.json --score-thr 0.6
@@ -19,7 +22,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('config', type=Path, help='config of a distiller or of a plain instance segmentor')
+    add(
+        'config',
+        type=Path,
+        help='config of a distiller or of a plain model that segments instances or pixels',
+    )
     add('checkpoint', type=Path, help="a distiller's checkpoint, a plain or an exported one")
     add(
         '--images',
@@ -28,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='folder of images, with its sub-folders',
     )
-    add('--out', type=Path, required=True, metavar='FILE', help='COCO file to write')
+    add('--out', type=Path, required=True, metavar='FILE', help='JSON file to write')
     add(
         '--exclude',
         type=Path,
@@ -46,8 +53,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         '--reference',
         type=Path,
-        metavar='FILE',
-        help='COCO annotations to compare with, for looking only',
+        metavar='PATH',
+        help='COCO annotations, or folder of label maps, to compare with, for looking only',
     )
     add('--no-resume', dest='resume', action='store_false', help='start anew instead of going on')
     add('--device', help='such as cpu or cuda:0 (the first GPU if there is one)')
@@ -59,7 +66,10 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     """Add what makes an instance a pseudo-label."""
     add = parser.add_argument
     add(
-        '--score-thr', type=float, default=0.3, help='instances need a score above it (%(default)s)'
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='instances need a score above it, pixels a probability (%(default)s)',
     )
     add(
         '--mask-score-thr',
@@ -90,6 +100,9 @@ def print_summary(summary: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if 'labelled_share' in summary:
+        print_map_summary(summary)
+        return
     counts = Table('class', 'instances', title=str(summary['out']))
     for name, count in summary['num_instances_per_class'].items():
         counts.add_row(name, str(count))
@@ -111,6 +124,29 @@ def print_summary(summary: dict) -> None:
         rates = ['-' if row[key] is None else f'{row[key]:.3f}' for key in ('precision', 'recall')]
         table.add_row(name, str(row['predictions']), str(row['instances']), *rates)
     console.print(table)
+
+
+def print_map_summary(summary: dict) -> None:
+    """Print what a segmentor wrote, and its quality when a reference was given."""
+    from rich.console import Console
+    from rich.table import Table
+
+    quality = summary.get('quality') or {}
+    shares = Table('class', 'share of labels', 'IoU', title=str(summary['out']))
+    for name, share in summary['share_per_class'].items():
+        overlap = quality.get('IoU', {}).get(name)
+        shares.add_row(name, f'{share:.1%}', '-' if overlap is None else f'{overlap:.3f}')
+    console = Console()
+    console.print(shares)
+    console.print(
+        f'{summary["num_images"]} images ({summary["num_images_without_labels"]} without labels, '
+        f'{summary["num_excluded"]} left out), {summary["labelled_share"]:.1%} of their pixels labelled'
+    )
+    if quality.get('mIoU') is not None:
+        console.print(
+            f'against the reference, {quality["images"]} images: mIoU {quality["mIoU"]:.3f}, accuracy '
+            f'{quality["accuracy"]:.3f} of the {quality["share"]:.1%} that are labelled'
+        )
 
 
 def main() -> int:

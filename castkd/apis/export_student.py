@@ -24,8 +24,11 @@ from castkd.version import __version__
 CONFIG_NAME = 'student.py'
 CHECKPOINT_NAME = 'student.pth'
 
-# castkd types that only add checks to an mm one.
-PLAIN_TYPES = {'castkd.LoadImage': 'LoadImageFromFile'}
+# castkd types that only add checks to an mm one, and what they need for them.
+PLAIN_TYPES = {
+    'castkd.LoadImage': ('LoadImageFromFile', ()),
+    'castkd.LoadSemanticAnnotations': ('LoadAnnotations', ('num_classes', 'palette')),
+}
 
 
 def export_student(
@@ -124,7 +127,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a config
     if isinstance(value, Mapping):
         copy = {key: _plain(item) for key, item in value.items()}
         if copy.get('type') in PLAIN_TYPES:
-            copy['type'] = PLAIN_TYPES[copy['type']]
+            copy['type'], own_keys = PLAIN_TYPES[copy['type']]
+            copy = {key: item for key, item in copy.items() if key not in own_keys}
         first_weights = copy.get('init_cfg')
         if isinstance(first_weights, Mapping) and first_weights.get('type') == 'Pretrained':
             copy['init_cfg'] = None

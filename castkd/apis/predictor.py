@@ -14,6 +14,7 @@ from mmengine.registry import TRANSFORMS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from castkd.adapters import SemanticAdapter, adapter_for
 from castkd.apis.student import (
     building,
     load_student,
@@ -42,7 +43,7 @@ class Predictor:
         self.config = config
         self.classes: tuple[str, ...] = model.dataset_meta['classes']
         first, *rest = [
-            step for step in prediction_dataset(config).pipeline if not _reads_annotations(step)
+            step for step in prediction_dataset(config).pipeline if not reads_annotations(step)
         ]
         array = {'type': 'LoadImageFromNDArray', 'to_float32': first.get('to_float32', False)}
         with building(config, 'test pipeline'):
@@ -123,6 +124,10 @@ class Predictor:
 
     @torch.no_grad()
     def _predict(self, items: list[dict]) -> list:
+        sizes = {tuple(item['inputs'].shape) for item in items}
+        if len(sizes) > 1 and isinstance(adapter_for(self.model), SemanticAdapter):
+            # mmseg does not pad a batch of images of different sizes.
+            return [sample for item in items for sample in self._predict([item])]
         return self.model.test_step(pseudo_collate(items))
 
 
@@ -145,7 +150,8 @@ class _Images(Dataset):
             return error
 
 
-def _reads_annotations(step: Mapping[str, Any]) -> bool:
+def reads_annotations(step: Mapping[str, Any]) -> bool:
+    """Tell whether a step of a pipeline loads labels."""
     name = str(step['type']).rsplit('.', maxsplit=1)[-1]
     return name.startswith('Load') and 'Annotations' in name
 

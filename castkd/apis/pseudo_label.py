@@ -16,17 +16,19 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from castkd.adapters import SemanticAdapter, adapter_for
+from castkd.apis.instance_labels import InstanceLabels
 from castkd.apis.journal import Journal
 from castkd.apis.predictor import Predictor, load_predictor
+from castkd.apis.semantic_labels import SemanticLabels
 from castkd.apis.student import prediction_dataset
 from castkd.checkpoints import sha256
 from castkd.checks import check_file, check_number
-from castkd.datasets.pseudo_filter import FilterOptions, filter_instances
-from castkd.datasets.pseudo_store import FORMAT_VERSION, coco_content, instance_records
+from castkd.datasets.pseudo_filter import FilterOptions
+from castkd.datasets.pseudo_store import FORMAT_VERSION
 from castkd.datasets.splits import IMAGE_SUFFIXES, list_images, read_split, refuse_repeated
 from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError
-from castkd.evaluation.pseudo_quality import Reference
 from castkd.version import __version__
 
 
@@ -50,22 +52,24 @@ def generate_pseudo_labels(
     device: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
 ) -> dict:
-    """Label images with a trained model and write a COCO file.
+    """Label images with a trained model and write a COCO file; with a segmentor, label maps and a file that lists them.
 
     While it runs, finished batches are kept in ``<out>.partial.jsonl``; a killed run called again with the same
     arguments goes on from there and gives the same file. The file itself appears whole, at the end.
 
     Args:
-        config: Config of a distiller or of a plain mmdet model that predicts instance masks.
+        config: Config of a distiller, of a plain mmdet model that predicts instance masks, or of a plain mmseg one.
         checkpoint: Its checkpoint, or an exported student.
         images: Folder, searched with its sub-folders, or a list of image files.
         out: The COCO file to write. Its annotations have ``score`` and ``mask_score`` as well; its ``info`` says which
-            model and options made it. An image without any instance is in it, with no annotation.
+            model and options made it. An image without any instance is in it, with no annotation. With a segmentor a
+            JSON file of another form, see :mod:`castkd.datasets.pseudo_maps`; the maps are in a folder beside it.
         exclude: Images to leave out (the labelled ones): a split file, or a text file with one name per line. A name
             fits an image when one path ends with the other, whatever the extension.
         include: The only images to take, where the folder holds more than the pool: a split file (its unlabelled
             images), or a text file. Instead of ``exclude``.
-        score_thr: Instances need a score above it, in [0, 1].
+        score_thr: Instances need a score above it, in [0, 1]; pixels a probability. The other options that decide
+            which labels are kept are for instances only.
         mask_score_thr: Instances need a mask score above it, in [0, 1]. A model that gives no ``mask_scores`` has its
             scores taken.
         max_per_image: At most this many instances of an image, the best scores first.
@@ -75,8 +79,9 @@ def generate_pseudo_labels(
         min_kept: Instances that keep a smaller share of their own pixels, once overlaps are settled, are dropped, in
             [0, 1].
         batch_size: Images per forward pass.
-        reference: COCO annotation file to compare with, for looking only; the labels do not depend on it. What is found
-            goes into a JSON file beside ``out``, see :func:`quality_file`.
+        reference: COCO annotation file to compare with, or, with a segmentor, a folder of label maps whose names are
+            those of the test data; for looking only, the labels do not depend on it. What is found goes into a JSON
+            file beside ``out``, see :func:`quality_file`.
         resume: Whether a killed run is continued; False starts anew.
         device: Where the model runs; None takes the first GPU if there is one, else the CPU.
         cfg_options: New config values by dotted key; ``test_dataloader.num_workers`` processes read images ahead.
@@ -94,11 +99,12 @@ def generate_pseudo_labels(
     folder, found = find_images(images)
     names = choose_images(found, exclude, include)
     predictor = load_predictor(config, checkpoint, device, cfg_options)
-    truth = Reference(reference, predictor.classes, names) if reference else None
+    labels = _labels_of(predictor, out, names, options)
+    truth = reference and labels.reference(reference, names)
     source = {
         'checkpoint_sha256': sha256(checkpoint),
         'batch_size': batch_size,
-        'options': asdict(options),
+        'options': labels.options,
     }
     header = {
         'format_version': FORMAT_VERSION,
@@ -108,20 +114,36 @@ def generate_pseudo_labels(
     }
     journal = Journal(f'{out}.partial.jsonl', header, resume)
     try:
-        _label(predictor, folder, names, options, journal, batch_size)
+        _label(predictor, folder, names, labels, journal, batch_size)
     finally:
         journal.close()
     labelled = [image for batch in journal.batches for image in batch]
     info = {**_origin(config, checkpoint), **source, 'image_root': str(folder)}
-    content = coco_content(labelled, predictor.classes, info)
+    content = labels.content(labelled, info)
     AtomicLocalBackend().put_text(json.dumps(content), out)
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
     if truth:
-        summary['quality'] = truth.quality(labelled)
+        summary['quality'] = labels.quality(labelled, truth)
     _keep_quality(summary.get('quality'), quality_file(out))
     journal.remove()
-    _warn_of_nothing(summary, score_thr)
+    if not any(map(labels.count, labelled)):
+        print_log(labels.nothing(summary), 'current', logging.WARNING)
     return summary
+
+
+def _labels_of(
+    predictor: Predictor, out: str | Path, names: Sequence[str], options: FilterOptions
+) -> InstanceLabels | SemanticLabels:
+    """Return what makes the labels of a model's kind."""
+    if not isinstance(adapter_for(predictor.model), SemanticAdapter):
+        return InstanceLabels(predictor, options)
+    given, usual = asdict(options), asdict(FilterOptions(score_thr=options.score_thr))
+    for name, value in given.items():
+        if value != usual[name]:
+            raise ConfigError(
+                f'{name}={value!r} is about instances, but {type(predictor.model).__name__} labels pixels; remove it'
+            )
+    return SemanticLabels(predictor, out, names, options.score_thr)
 
 
 def _origin(config: str | Path | Config, checkpoint: str | Path) -> dict:
@@ -147,17 +169,6 @@ def quality_file(out: str | Path) -> Path:
     Its content is that of :meth:`castkd.evaluation.pseudo_quality.Reference.quality`.
     """
     return Path(out).with_suffix('.quality.json')
-
-
-def _warn_of_nothing(summary: Mapping[str, Any], score_thr: float) -> None:
-    """Say it, and where to look, when no image got a pseudo-label."""
-    if summary['num_instances'] == 0:
-        print_log(
-            f'{summary["out"]}: not one of {summary["num_images"]} images got a pseudo-label; look at '
-            f'score_thr={score_thr} and at the AP of the model that labelled',
-            'current',
-            logging.WARNING,
-        )
 
 
 def find_images(images: str | Path | Sequence[str | Path]) -> tuple[Path, list[str]]:
@@ -243,52 +254,31 @@ def _label(
     predictor: Predictor,
     folder: Path,
     names: Sequence[str],
-    options: FilterOptions,
+    labels: InstanceLabels | SemanticLabels,
     journal: Journal,
     batch_size: int,
 ) -> None:
     """Label the batches that the journal does not have yet."""
     first = len(journal.batches) * batch_size
-    count = sum(len(image['annotations']) for batch in journal.batches for image in batch)
+    count = sum(labels.count(image) for batch in journal.batches for image in batch)
     workers = predictor.config.test_dataloader.get('num_workers', 0)
     batches = predictor.batches([folder / name for name in names[first:]], batch_size, workers)
     columns = (
         TextColumn('labelling'),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn('images, {task.fields[instances]} instances'),
+        TextColumn(f'images, {{task.fields[count]}} {labels.unit}'),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(
-            '', total=len(names), completed=min(first, len(names)), instances=count
+            '', total=len(names), completed=min(first, len(names)), count=count
         )
         for start, samples in zip(range(first, len(names), batch_size), batches, strict=True):
             batch = [
-                {'file_name': name, **_labels(sample, predictor.classes, options)}
+                labels.record(name, sample)
                 for name, sample in zip(names[start : start + batch_size], samples, strict=True)
             ]
             journal.append(batch)
-            count += sum(len(image['annotations']) for image in batch)
-            progress.update(task, advance=len(batch), instances=count)
-
-
-def _labels(sample: Any, classes: Sequence[str], options: FilterOptions) -> dict:  # noqa: ANN401
-    """Return size and annotations of one image from its data sample."""
-    predicted = sample.get('pred_instances')
-    if predicted is None or 'masks' not in predicted:
-        raise ConfigError(
-            'the model predicts no instance masks; pseudo-labels need an instance segmentor (for Mask2Former: '
-            'model.test_cfg.instance_on=True)'
-        )
-    mask_scores = predicted.get('mask_scores', predicted.scores)
-    kept, masks = filter_instances(predicted.scores, mask_scores, predicted.masks.bool(), options)
-    labels = predicted.labels[kept]
-    if len(labels) and int(labels.max()) >= len(classes):
-        raise ConfigError(
-            f'the model predicts class {int(labels.max())} but only {len(classes)} classes are named; '
-            'set metainfo.classes of the test dataset'
-        )
-    height, width = sample.metainfo['ori_shape'][:2]
-    annotations = instance_records(masks, labels, predicted.scores[kept], mask_scores[kept])
-    return {'width': width, 'height': height, 'annotations': annotations}
+            count += sum(map(labels.count, batch))
+            progress.update(task, advance=len(batch), count=count)

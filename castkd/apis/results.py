@@ -206,5 +206,10 @@ def read_quality(manifest: Manifest, stage: str) -> dict[str, Any] | None:
 
 def _quality_plots(manifest: Manifest) -> dict[str, bytes]:
     qualities = {name: read_quality(manifest, name) for name in manifest.stages}
-    plots = {name: quality_plot(name, found) for name, found in qualities.items() if found}
+    # Label maps have no scores of instances to plot over.
+    plots = {
+        name: quality_plot(name, found)
+        for name, found in qualities.items()
+        if found and 'by_score' in found
+    }
     return {name: plot for name, plot in plots.items() if plot is not None}

@@ -23,6 +23,7 @@ from castkd.visualization.report import ReportRow, count_text, shown_metrics
 _MORE_METRICS = 1
 _DIGITS = 6
 _QUALITY = ('images', 'iou_thr', 'precision', 'recall', 'predictions', 'instances')
+_MAP_QUALITY = ('images', 'mIoU', 'accuracy', 'share')
 
 
 @dataclass(frozen=True)
@@ -295,6 +296,9 @@ def _check_same_config(recipe: Recipe, manifests: Mapping[int, Manifest]) -> Non
 
 def _short_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     """Return the quality of pseudo-labels with few digits and without COCO's sizes, which the areas refine."""
+    if 'mIoU' in quality:
+        per_class = {name: _rounded(value) for name, value in quality['IoU'].items()}
+        return {**{name: _rounded(quality[name]) for name in _MAP_QUALITY}, 'IoU': per_class}
     rows = {
         key: [{name: _rounded(value) for name, value in row.items()} for row in quality[key]]
         for key in ('by_score', 'by_area')

@@ -107,7 +107,8 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
     """Label a folder of images into ``annotations.json``.
 
     Returns:
-        Output ``annotations``; where the stage names a reference also ``quality``, and precision and recall as metrics.
+        Output ``annotations``; where the stage names a reference also ``quality``, with precision and recall, or mIoU,
+        as metrics.
 
     Raises:
         CastkdError: What :func:`~castkd.apis.pseudo_label.generate_pseudo_labels` raises.
@@ -126,12 +127,7 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
         **options,
     )
     quality = _numbers(summary.get('quality') or {})
-    rates = [f'{name} {quality[name]:.3f}' for name in ('precision', 'recall') if name in quality]
-    without = summary['num_images_without_instances']
-    print(
-        f'{summary["num_instances"]} pseudo-labels on {summary["num_images"]} images ({without} without any)'
-        + (f'; against the reference: {", ".join(rates)}' if rates else '')
-    )
+    print(describe_labels(summary))
     outputs = {'annotations': job.folder / _ANNOTATIONS}
     if 'quality' in summary:
         outputs['quality'] = quality_file(outputs['annotations'])
@@ -139,6 +135,22 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
         outputs=outputs,
         metrics=quality,
         images={'images': int(summary['num_images'])},
+    )
+
+
+def describe_labels(summary: Mapping[str, Any]) -> str:
+    """Return one line on what was labelled: instances, or the share of pixels that got a class."""
+    if 'labelled_share' in summary:
+        made = f'pseudo-labels for {summary["labelled_share"]:.1%} of the pixels of'
+        without = summary['num_images_without_labels']
+    else:
+        made = f'{summary["num_instances"]} pseudo-labels on'
+        without = summary['num_images_without_instances']
+    quality = _numbers(summary.get('quality') or {})
+    names = ('precision', 'recall', 'mIoU', 'accuracy')
+    rates = [f'{name} {quality[name]:.3f}' for name in names if name in quality]
+    return f'{made} {summary["num_images"]} images ({without} without any)' + (
+        f'; against the reference: {", ".join(rates)}' if rates else ''
     )
 
 

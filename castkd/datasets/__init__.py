@@ -3,6 +3,7 @@
 from castkd.datasets import transforms
 from castkd.datasets.index_maps import LoadSemanticAnnotations
 from castkd.datasets.loading import LoadImage
+from castkd.datasets.pseudo_maps import PseudoMapDataset
 from castkd.datasets.samplers import RatioBatchSampler
 from castkd.datasets.source import Draw, ImageFolder, SourceDataset
 from castkd.datasets.splits import (
@@ -19,6 +20,7 @@ __all__ = [
     'ImageFolder',
     'LoadImage',
     'LoadSemanticAnnotations',
+    'PseudoMapDataset',
     'RatioBatchSampler',
     'SourceDataset',
     'Split',

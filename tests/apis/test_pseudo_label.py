@@ -197,7 +197,7 @@ def test_finished_journal_needs_no_model_run(project, tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr('castkd.apis.pseudo_label.coco_content', fail)
+        patch.setattr('castkd.apis.instance_labels.coco_content', fail)
         with pytest.raises(Killed):
             label(project, tmp_path / 'labels.json')
     monkeypatch.setattr(Predictor, '_predict', fail)
