@@ -42,6 +42,7 @@ from castkd.distiller import Distiller
 from castkd.registry import build_model
 
 CONFIG = ROOT / 'configs/cast/nuclei128/distill.py'
+TEACHER = ROOT / 'configs/cast/nuclei128/teacher.py'
 OBJECTS = 8  # per image, as in the mean of nuclei128
 VIEWS = {
     'sup': 'labeled',
@@ -59,7 +60,7 @@ def build_distiller(config: Config, online: bool) -> Distiller:
     """Return the stage's distiller from seeded random weights.
 
     Args:
-        config: Stage config of CAST; with ``teacher``, a network's config, if ``online``.
+        config: Stage config of CAST. Its ``teacher``, a network's config, labels if ``online``; without, that of nuclei.
         online: Whether a frozen teacher labels the unlabelled view in the step, instead of a file before it.
     """
     quiet_logs()
@@ -68,13 +69,14 @@ def build_distiller(config: Config, online: bool) -> Distiller:
     with tempfile.TemporaryDirectory() as folder:
         if online:
             file = Path(folder) / 'teacher.pth'
-            network = build_model(config.teacher)
+            teacher = config.get('teacher') or Config.fromfile(TEACHER).teacher
+            network = build_model(teacher)
             network.init_weights()
             torch.save({'state_dict': network.state_dict(), 'meta': {}}, file)
             model.teachers = {
                 'online': {
                     'type': 'castkd.FrozenTeacher',
-                    'model': config.teacher,
+                    'model': teacher,
                     'checkpoint': str(file),
                     'classes': model.classes,
                 }
