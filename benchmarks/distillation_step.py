@@ -60,7 +60,7 @@ def build_distiller(config: Config, online: bool) -> Distiller:
     """Return the stage's distiller from seeded random weights.
 
     Args:
-        config: Stage config of CAST. Its ``teacher``, a network's config, labels if ``online``; without, that of nuclei.
+        config: Stage config of CAST. Its ``teacher``, a network's config, labels if ``online``; without, the nuclei's.
         online: Whether a frozen teacher labels the unlabelled view in the step, instead of a file before it.
     """
     quiet_logs()
