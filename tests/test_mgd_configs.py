@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.optim import PolyLR
 
+from castkd.apis.export_student import _castkd_types, _plain
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
 from castkd.registry import MODELS
@@ -59,6 +60,18 @@ def test_networks_are_built_and_planned(recipe):
         names = {'student', 'second'} if stage.name in TEACHERS else {'student', *TEACHERS}
         assert {network for network, _ in runs} == names
         assert len(runs) == len(distiller.plan()) == (6 if stage.name in TEACHERS else 8)
+
+
+def test_students_can_be_handed_over(recipe):
+    """Without castkd there is no loss of hard pixels; the plain network has cross-entropy in its place."""
+    _, loaded = recipe
+    for stage in loaded.stages:
+        if stage.name not in TEACHERS:
+            plain = _plain(stage.config['model']['student'])
+            assert list(_castkd_types(plain)) == []
+            with torch.device('meta'):
+                head = MODELS.build(plain).decode_head
+            assert head.loss_decode.loss_name == 'loss_ce'
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,11 @@ from castkd.version import __version__
 CONFIG_NAME = 'student.py'
 CHECKPOINT_NAME = 'student.pth'
 
-# castkd types that only add checks to an mm one, and what they need for them.
+# castkd types with an mm one in their place (they add checks, or matter in training only), and the keys it lacks.
 PLAIN_TYPES = {
     'castkd.LoadImage': ('LoadImageFromFile', ()),
     'castkd.LoadSemanticAnnotations': ('LoadAnnotations', ('num_classes', 'palette')),
+    'castkd.OHEMCrossEntropy': ('CrossEntropyLoss', ('threshold', 'min_kept')),
 }
 
 

@@ -2,7 +2,7 @@
 _base_ = [
     '../../_base_/datasets/voc2012aug_semantic.py',
     '../../_base_/schedules/sgd_poly.py',
-    '../../_base_/runtime/default.py',
+    '../../_base_/runtime/semantic.py',
 ]
 from castkd.deeplab import deeplabv3plus
 
