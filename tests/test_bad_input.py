@@ -46,6 +46,16 @@ ELSEWHERE = {
     'labels_are_counted',
     'a pool that the split left empty': 'datasets/test_source.py::test_an_empty_pool_is_refused_by_batches_that_'
     'take_from_it',
+    # label maps
+    'a palette where an index map is expected': 'datasets/test_index_maps.py::test_palette_indices_are_taken_only_'
+    'when_asked',
+    'colours where an index map is expected': 'datasets/test_index_maps.py::test_other_kinds_of_pixels_are_refused',
+    'a label map of another size': 'datasets/test_index_maps.py::test_another_size_than_the_image_is_refused',
+    'indices outside the classes': 'datasets/test_index_maps.py::test_indices_outside_the_classes_are_refused',
+    'missing label maps': 'datasets/test_semantic_loaders.py::test_the_labels_of_the_pool_are_no_precondition',
+    'an empty unlabelled folder': 'datasets/test_semantic_loaders.py::test_an_empty_folder_is_told',
+    'a fully ignored crop is trained on': 'test_semantic_adapter.py::test_loss_over_no_image_is_a_connected_zero',
+    'a segmentor with another number of outputs': 'engine/test_data_check.py::test_a_segmentor_has_an_output_per_class',
     # models
     'a class mapping with gaps': 'teachers/test_teachers.py::test_classes_must_match_or_be_mapped',
     'weights of another model in load_from': 'hooks/test_first_weights.py::test_another_model_is_refused_before_the_'
