@@ -75,8 +75,10 @@ def options(method, iterations=4):
         for key, value in TINY.items():
             text = str(value).replace(' ', '')
             found.append(f'{stage}.model.student.{key}={text}')
-        if stage in ('adapt', 'self_train', 'distill'):
-            found.append(f'{stage}.model.objectives.cast.projector.in_channels=16')
+        # The teacher's contrast reads one level deeper, for its images are twice as large.
+        width = dict(adapt=32, self_train=32, distill=16).get(stage)
+        if width:
+            found.append(f'{stage}.model.objectives.cast.projector.in_channels={width}')
     found += [
         'supervised.train_cfg.val_interval=2',
         'supervised.default_hooks.checkpoint.save_best=coco/segm_mAP',
