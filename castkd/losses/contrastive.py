@@ -12,12 +12,12 @@ from castkd.checks import check_choice, check_number
 from castkd.errors import ConfigError
 from castkd.losses.chunked import chunked_sum
 from castkd.losses.contrastive_terms import ContrastTerms, exclusion_groups
+from castkd.losses.maps import widen
 from castkd.losses.sampling import (
     CUES,
     cue_vectors,
     pixel_distributions,
     resize_logits,
-    widen,
 )
 from castkd.registry import MODELS
 from castkd.schedules import Schedule, build_schedule

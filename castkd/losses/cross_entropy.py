@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError
-from castkd.losses.sampling import widen
+from castkd.losses.maps import widen
 from castkd.registry import MODELS
 
 

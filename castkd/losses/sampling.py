@@ -14,6 +14,7 @@ from torch import Tensor
 
 from castkd.checks import check_choice, check_number
 from castkd.errors import ConfigError
+from castkd.losses.maps import resize_maps, widen
 
 CUES = ('fused', 'class', 'mask', 'uniform')
 # Rounding leaves about 1e-7 between identical float32 unit vectors; they must count as identical.
@@ -33,10 +34,7 @@ def resize_logits(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
         raise ConfigError(
             f'pixel cue: mask_logits must be (B, K, Hm, Wm), got {tuple(mask_logits.shape)}'
         )
-    # As single-channel images: with many channels torch takes a path that is ten times slower on CPU.
-    single = widen(mask_logits).flatten(0, 1).unsqueeze(1)
-    resized = F.interpolate(single, size=size, mode='bilinear', align_corners=False)
-    return resized.squeeze(1).unflatten(0, mask_logits.shape[:2])
+    return resize_maps(mask_logits, size)
 
 
 def pixel_distributions(
@@ -197,8 +195,3 @@ def draw_negatives(
     scores = torch.div(weights, noise, out=noise)
     index = scores.topk(min(count, weights.shape[1]), dim=1, largest=False, sorted=False).indices
     return index, weights.gather(1, index) > 0
-
-
-def widen(tensor: Tensor) -> Tensor:
-    """Return half-precision values as float32, others as they are."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from castkd.errors import ConfigError
-from castkd.losses.maps import paired
-from castkd.losses.sampling import widen
+from castkd.losses.maps import paired, widen
 from castkd.registry import MODELS
 
 _LEVELS = (4, 2, 1)

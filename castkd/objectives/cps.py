@@ -9,8 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from castkd.losses import pixel_cross_entropy
+from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import full_size, hard_labels
+from castkd.objectives.pixels import hard_labels
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
 
@@ -65,7 +66,7 @@ class CrossPseudoSupervision(Objective):
             before = step[network, self.unlabeled].taps[self.logits]
             labels.append(step.carry(hard_labels(before, size, self.align_corners), self.mixed))
             mixed = step[network, self.mixed].taps[self.logits]
-            logits.append(full_size(mixed, size, self.align_corners))
+            logits.append(resize_maps(mixed, size, self.align_corners))
         step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
         return {
             'loss_student': pixel_cross_entropy(logits[0], labels[1]),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from castkd.checks import check_choice
 from castkd.errors import ConfigError, DataError, in_one_line
-from castkd.losses.sampling import resize_logits
+from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
 from castkd.registry import MODELS, build_model
 from castkd.structures import STUDENT, Pass, Step, source_view
@@ -172,10 +172,10 @@ def match_grids(student: Tensor, teacher: Tensor, resize: str) -> tuple[Tensor, 
         )
     if resize == 'larger':
         size = (max(own[0], other[0]), max(own[1], other[1]))
-        return resize_logits(student, size), resize_logits(teacher, size)
+        return resize_maps(student, size), resize_maps(teacher, size)
     if other[0] >= own[0] and other[1] >= own[1]:
         return student, F.adaptive_avg_pool2d(teacher, own)
-    return student, resize_logits(teacher, own)
+    return student, resize_maps(teacher, own)
 
 
 def check_same_pixels(step: Step, view: str, teacher_view: str) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
+from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import full_size, hard_labels
+from castkd.objectives.pixels import hard_labels
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
@@ -39,7 +40,8 @@ class MultiGranularity(Objective):
         unlabeled: View of the unlabelled images before mixing.
         mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
         logits: Tap of the logits of all networks, (B, C, h, w).
-        feature: Tap of the feature before the classifier (and its dropout), (B, D, h, w); the widths may differ.
+        feature: Tap of the feature before the classifier, (B, D, h, w); the widths may differ. The default lies behind
+            the head's dropout, which the shipped networks have off; with dropout tap ``decode_head.dropout:input``.
         pixel_weight: Factor of the four cross-entropies, at least 0.
         image_weight: Factor of the image level (lambda_1), at least 0.
         region_weight: Factor of the region level (lambda_2), at least 0.
@@ -154,7 +156,7 @@ class MultiGranularity(Objective):
     def _full(self, step: Step, network: str, view: str) -> Tensor:
         """Return a network's logits on a view at the size of the images."""
         size = step.inputs[view].shape[-2:]
-        return full_size(step[network, view].taps[self.logits], size, self.align_corners)
+        return resize_maps(step[network, view].taps[self.logits], size, self.align_corners)
 
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
         logits = step[teacher, view].taps[self.logits]
