@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine.fileio import get
 from PIL import Image
 
 from castkd.checks import check_number
+from castkd.datasets.loading import read_bytes
 from castkd.errors import DataError
 from castkd.registry import TRANSFORMS
 from castkd.semantic import IGNORE
@@ -62,7 +62,8 @@ class LoadSemanticAnnotations(BaseTransform):
             DataError: When the file cannot be read as an index map of the image.
         """
         path = results['seg_map_path']
-        indices = decode_index_map(self._read(path), path, self.palette)
+        content = read_bytes('label map', path, 'seg_map_suffix', self.backend_args)
+        indices = decode_index_map(content, path, self.palette)
         if indices.shape != tuple(results['ori_shape'][:2]):
             height, width = results['ori_shape'][:2]
             raise DataError(
@@ -74,18 +75,6 @@ class LoadSemanticAnnotations(BaseTransform):
         results['gt_seg_map'] = labels
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
-
-    def _read(self, path: str) -> bytes:
-        try:
-            return get(path, backend_args=self.backend_args)
-        except FileNotFoundError as error:
-            raise DataError(
-                f'label map {path!r} does not exist; check data_root, data_prefix and seg_map_suffix'
-            ) from error
-        except OSError as error:
-            raise DataError(
-                f'label map {path!r} cannot be read ({error.strerror or error})'
-            ) from error
 
     def _check_indices(self, labels: np.ndarray, indices: np.ndarray, path: str) -> None:
         wrong = (labels >= self.num_classes) & (labels != IGNORE)

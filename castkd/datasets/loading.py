@@ -45,7 +45,8 @@ class LoadImage(LoadImageFromFile):
             DataError: When the file cannot be read as an 8-bit image, or has another size than its annotations.
         """
         path = results['img_path']
-        image = decode_image(self._read(path), path)
+        content = read_bytes('image', path, 'the annotation file', self.backend_args)
+        image = decode_image(content, path)
         height, width = image.shape[:2]
         annotated = results.get('height', height), results.get('width', width)
         if annotated != (height, width):
@@ -59,15 +60,27 @@ class LoadImage(LoadImageFromFile):
         results['homography_matrix'] = np.eye(3, dtype=np.float32)
         return results
 
-    def _read(self, path: str) -> bytes:
-        try:
-            return get(path, backend_args=self.backend_args)
-        except FileNotFoundError as error:
-            raise DataError(
-                f'image {path!r} does not exist; check data_root, data_prefix and the annotation file'
-            ) from error
-        except OSError as error:
-            raise DataError(f'image {path!r} cannot be read ({error.strerror or error})') from error
+
+def read_bytes(kind: str, path: str, source: str, backend_args: dict | None) -> bytes:
+    """Read a whole file.
+
+    Args:
+        kind: What the file is, for errors.
+        path: Where it is.
+        source: What else named it, beside ``data_root`` and ``data_prefix``, for errors.
+        backend_args: Storage backend of mmengine; None means that the path tells.
+
+    Raises:
+        DataError: When it is missing or cannot be read.
+    """
+    try:
+        return get(path, backend_args=backend_args)
+    except FileNotFoundError as error:
+        raise DataError(
+            f'{kind} {path!r} does not exist; check data_root, data_prefix and {source}'
+        ) from error
+    except OSError as error:
+        raise DataError(f'{kind} {path!r} cannot be read ({error.strerror or error})') from error
 
 
 def decode_image(content: bytes, path: str) -> np.ndarray:
