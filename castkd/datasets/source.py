@@ -326,8 +326,9 @@ def _leave_out(name: str, folder: ImageFolder, labeled: Mapping[str, str]) -> in
     """
     paths = set(labeled.values())
     kept, namesakes = [], 0
-    pairs = zip(image_names(folder), image_files(folder), strict=True)
-    for index, (item, path) in enumerate(pairs):
+    names = image_names(folder)
+    files = resolved(image_root(folder), names)
+    for index, (item, path) in enumerate(zip(names, files, strict=True)):
         if path in paths or (item in labeled and _is_copy(path, labeled[item])):
             continue
         kept.append(index)
