@@ -32,10 +32,12 @@ class RatioBatchSampler(Sampler[list[Draw]]):
 
     In an mmengine dataloader config, which hands a batch sampler its dataset and seed by way of a sampler::
 
-        batch_size = (8,)
-        sampler = (dict(type='DefaultSampler'),)
-        batch_sampler = (
-            dict(type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)),
+        train_dataloader = dict(
+            batch_size=8,
+            sampler=dict(type='DefaultSampler'),
+            batch_sampler=dict(
+                type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)
+            ),
         )
 
     Args:
@@ -163,7 +165,7 @@ class RatioBatchSampler(Sampler[list[Draw]]):
             state: From :meth:`state_dict`; its seed is taken over.
 
         Raises:
-            CheckpointError: When that run had other sources or counts, so its streams cannot go on.
+            CheckpointError: When that run had other sources, counts or processes, so its streams cannot go on.
         """
         present = self.state_dict()
         for key in ('counts', 'sizes', 'processes'):
