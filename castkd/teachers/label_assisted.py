@@ -205,16 +205,15 @@ def widen_stem(backbone: nn.Module, label_std: float) -> str:
     """Give the convolution that reads the image one more input channel, last; return its path.
 
     Raises:
-        ConfigError: When no convolution reads three channels.
+        ConfigError: When the first convolution does not read three channels at once.
     """
-    for path, module in backbone.named_modules():
-        if isinstance(module, nn.Conv2d):
-            if module.in_channels == IMAGE_CHANNELS and module.groups == 1:
-                module.in_channels += 1
-                module.weight = nn.Parameter(inflated(module.weight.detach(), label_std))
-                return path
-            break
-    raise ConfigError(
-        f'{type(backbone).__name__}: its first convolution does not read the {IMAGE_CHANNELS} channels of an image, '
-        'so it cannot be widened for a label map; take another backbone'
-    )
+    convolutions = (item for item in backbone.named_modules() if isinstance(item[1], nn.Conv2d))
+    path, stem = next(convolutions, ('', None))
+    if stem is None or stem.in_channels != IMAGE_CHANNELS or stem.groups != 1:
+        raise ConfigError(
+            f'{type(backbone).__name__}: its first convolution does not read the {IMAGE_CHANNELS} channels of an '
+            'image, so it cannot be widened for a label map; take another backbone'
+        )
+    stem.in_channels += 1
+    stem.weight = nn.Parameter(inflated(stem.weight.detach(), label_std))
+    return path
