@@ -12,9 +12,9 @@ from castkd.datasets.transforms.label_stride import LabelsAtStride
 from castkd.datasets.transforms.photometric import StrongPhotometric
 
 __all__ = [
-    'RandomCrop',
     'LabelNoise',
     'LabelsAtStride',
+    'RandomCrop',
     'StrongPhotometric',
     'relative_homography',
     'warp_boxes',
