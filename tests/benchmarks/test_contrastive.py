@@ -37,7 +37,7 @@ def test_command_measures_both_forms(tmp_path, capsys):
     assert '4 x 703' in capsys.readouterr().out
 
 
-def test_a_dense_form_that_does_not_fit_is_left_out(tmp_path, monkeypatch, capsys):
+def test_a_dense_form_that_does_not_fit_is_left_out(monkeypatch, capsys):
     monkeypatch.setattr(contrastive, 'dense_fits', lambda pixels, device: False)
     contrastive.main(['--pixels', '703', '--repeat', '1', '--device', 'cpu'])
     assert 'does not fit' in capsys.readouterr().out

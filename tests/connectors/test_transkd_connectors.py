@@ -1,4 +1,4 @@
-"""The connectors of TransKD: parameter counts, shapes and behaviour of its check list."""
+"""The connectors of TransKD: parameter counts, shapes and behaviour of their paper and code."""
 
 import pytest
 import torch

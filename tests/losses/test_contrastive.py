@@ -1,4 +1,4 @@
-"""The pixel-wise contrastive loss: checks T1 to T16 of the method's verification list, and an oracle.
+"""The pixel-wise contrastive loss: what the method promises, and an oracle.
 
 Checks of the weights and draws alone are in ``test_sampling.py``.
 """

@@ -1,4 +1,4 @@
-"""Dual-path consistency of LAD: numbers of the sheet, symmetry, and which path gets which gradient."""
+"""Dual-path consistency of LAD: a number, symmetry, and which path gets which gradient."""
 
 import math
 

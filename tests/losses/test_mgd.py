@@ -1,4 +1,4 @@
-"""Image and region level of multi-granularity distillation: the checks of the method's verification list."""
+"""Image and region level of multi-granularity distillation: numbers, plain loops and invariances."""
 
 import pytest
 import torch

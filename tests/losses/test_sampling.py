@@ -1,4 +1,4 @@
-"""The debiasing weights and the draws: checks T8 and T11 to T15 of the method's verification list."""
+"""The debiasing weights and the draws: what the method promises of them."""
 
 import pytest
 import torch

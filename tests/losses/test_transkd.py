@@ -1,4 +1,4 @@
-"""Hierarchical context and patch-embedding loss: numbers of TransKD's check list, and an oracle."""
+"""Hierarchical context and patch-embedding loss: numbers by hand, and an oracle."""
 
 import pytest
 import torch

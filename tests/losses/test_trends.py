@@ -35,7 +35,7 @@ def false_negative_rate(cue, seed):
 
 
 def test_fused_cue_draws_fewest_false_negatives():
-    """T33: fused below class-only below uniform when instances of one class touch.
+    """Fused below class-only below uniform when instances of one class touch.
 
     More negatives are drawn than there are pixels of the other class, so that a cue of classes has to take the rest
     from its own class, blindly.
@@ -85,7 +85,7 @@ class Blobs(nn.Module):
 
 
 def test_separation_grows_with_training_and_with_the_weight():
-    """T34: the margin between positives and negatives, for lambda_pxl 0.01, 0.1, 0.5, mean of four runs."""
+    """The margin between positives and negatives, for lambda_pxl 0.01, 0.1, 0.5, mean of four runs."""
     runs = [[Blobs(seed).separation(weight) for seed in range(4)] for weight in (0.01, 0.1, 0.5)]
     (first, small), (_, medium), (_, large) = np.mean(runs, axis=1)
     assert first + 0.05 < small

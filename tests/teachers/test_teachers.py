@@ -183,7 +183,7 @@ def test_renormalised_images_equal_own_preprocessing():
 
 
 class TestEMA:
-    """T30 of the method sheet, and lesson L4."""
+    """How the moving average follows its student, and where it starts from."""
 
     def test_decay_moves_by_one_minus_decay(self):
         teacher = EMATeacher(0.9996, student=Batch(0))

@@ -1,4 +1,4 @@
-"""Label noise of LAD: sheet numbers, statistics and labels that are no classes."""
+"""Label noise of LAD: numbers, statistics and labels that are no classes."""
 
 import pytest
 import torch
