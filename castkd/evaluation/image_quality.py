@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from castkd.evaluation.map_overlap import MapOverlap
 from castkd.evaluation.matching import match_instances, to_run_lengths
+from castkd.semantic import IGNORE
 
 # COCO's thresholds of mask overlap: 0.50, 0.55, ..., 0.95.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -39,22 +41,17 @@ def instance_f1(predicted: Any, truth: Any) -> float | None:  # noqa: ANN401 - I
     return float(2 * np.mean(found) / count)
 
 
-def class_map_iou(predicted: np.ndarray, truth: np.ndarray, ignored: int = 255) -> float | None:
+def class_map_iou(predicted: np.ndarray, truth: np.ndarray) -> float | None:
     """Return the mean intersection over union of the classes that occur in an image.
 
     Args:
         predicted: Class per pixel, (h, w).
-        truth: Class per pixel, (h, w).
-        ignored: Pixels with this class in ``truth`` do not count.
+        truth: Class per pixel, (h, w); pixels with 255 do not count.
 
     Returns:
         A number in [0, 1]; None when every pixel is ignored.
     """
-    counted = truth != ignored
-    predicted, truth = predicted[counted], truth[counted]
-    overlaps = [
-        ((predicted == label) & (truth == label)).sum()
-        / ((predicted == label) | (truth == label)).sum()
-        for label in np.union1d(predicted, truth)
-    ]
-    return float(np.mean(overlaps)) if overlaps else None
+    # As many as an index map can have.
+    overlap = MapOverlap(IGNORE)
+    overlap.update(predicted, truth)
+    return overlap.compute()['mIoU']
