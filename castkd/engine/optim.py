@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmcv.cnn import is_norm
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from castkd.registry import OPTIM_WRAPPER_CONSTRUCTORS
-
-_NORMS = (
-    nn.modules.batchnorm._NormBase,  # batch and instance norms
-    nn.GroupNorm,
-    nn.LayerNorm,
-)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -35,7 +30,7 @@ class NormDecayConstructor(DefaultOptimWrapperConstructor):
     ) -> None:
         """Append one group per parameter of the module and of those in it."""
         given = self.paramwise_cfg
-        if isinstance(module, _NORMS) and given.get('norm_decay_mult') is not None:
+        if is_norm(module) and given.get('norm_decay_mult') is not None:
             self.paramwise_cfg = self._for_norms()
         super().add_params(params, module, prefix, is_dcn_module)
         self.paramwise_cfg = given
