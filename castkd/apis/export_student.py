@@ -17,8 +17,8 @@ from torch import Tensor
 from castkd.apis.predictor import Predictor
 from castkd.apis.student import load_student, prediction_dataset, read_config, student_config
 from castkd.checkpoints import sha256, student_state
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import CheckpointError, ConfigError, DataError
+from castkd.files import write_file
 from castkd.version import __version__
 
 CONFIG_NAME = 'student.py'
@@ -175,9 +175,8 @@ def _write(folder: Path, plain: Config, exported: Mapping[str, Any]) -> dict[str
     files = {'config': folder / CONFIG_NAME, 'checkpoint': folder / CHECKPOINT_NAME}
     buffer = io.BytesIO()
     torch.save(exported, buffer)
-    backend = AtomicLocalBackend()
-    backend.put_text(exported['meta']['cfg'], files['config'])
-    backend.put(buffer.getvalue(), files['checkpoint'])
+    write_file(files['config'], exported['meta']['cfg'])
+    write_file(files['checkpoint'], buffer.getvalue())
     return files
 
 

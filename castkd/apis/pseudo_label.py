@@ -27,8 +27,8 @@ from castkd.checks import check_file, check_number
 from castkd.datasets.pseudo_filter import FilterOptions
 from castkd.datasets.pseudo_store import FORMAT_VERSION
 from castkd.datasets.splits import IMAGE_SUFFIXES, list_images, read_split, refuse_repeated
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError
+from castkd.files import write_file
 from castkd.version import __version__
 
 
@@ -120,7 +120,7 @@ def generate_pseudo_labels(
     labelled = [image for batch in journal.batches for image in batch]
     info = {**_origin(config, checkpoint), **source, 'image_root': str(folder)}
     content = labels.content(labelled, info)
-    AtomicLocalBackend().put_text(json.dumps(content), out)
+    write_file(out, json.dumps(content))
     summary = {**content['info'], 'out': str(out), 'num_excluded': len(found) - len(names)}
     if truth:
         summary['quality'] = labels.quality(labelled, truth)
@@ -160,7 +160,7 @@ def _keep_quality(quality: Mapping[str, Any] | None, path: Path) -> None:
     if quality is None:
         path.unlink(missing_ok=True)
     else:
-        AtomicLocalBackend().put_text(json.dumps(quality, indent=1) + '\n', path)
+        write_file(path, json.dumps(quality, indent=1) + '\n')
 
 
 def quality_file(out: str | Path) -> Path:

@@ -13,7 +13,6 @@ from castkd.apis.pictures import picture_options, recipe_pictures
 from castkd.engine.dry_run import StagePlan, plan_tables
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.recipe import TRAIN, Recipe
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import CastkdError, ConfigError, near_names
 from castkd.files import write_file
 from castkd.visualization.curves import loss_curves, read_scalars, scalar_curves
@@ -74,12 +73,11 @@ def write_results(recipe: Recipe, manifest: Manifest, *, anew: bool = True) -> d
     }
     finished = [name for name, record in manifest.stages.items() if record.state == DONE]
     if len(finished) == len(recipe.stages):
-        storage = AtomicLocalBackend()
         text = json.dumps(content, indent=2, default=str) + '\n'
-        storage.put_text(text, recipe.work_dir / RESULTS)
+        write_file(recipe.work_dir / RESULTS, text)
         page = recipe.work_dir / REPORT
         if anew or not page.is_file():
-            storage.put_text(_page(recipe, manifest, rows), page)
+            write_file(page, _page(recipe, manifest, rows))
             print(f'report: {page}')
     return content
 

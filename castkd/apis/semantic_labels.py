@@ -16,9 +16,9 @@ from castkd.apis.predictor import Predictor, reads_annotations
 from castkd.apis.student import building, prediction_dataset
 from castkd.checks import check_folder, check_number
 from castkd.datasets.pseudo_maps import map_files, maps_content
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError
 from castkd.evaluation.map_overlap import MapOverlap
+from castkd.files import write_file
 from castkd.semantic import IGNORE, most_likely
 
 
@@ -80,7 +80,7 @@ class SemanticLabels:
 
     def _write(self, file: str, pixels: np.ndarray) -> bytes:
         content = cv2.imencode('.png', pixels)[1].tobytes()
-        AtomicLocalBackend().put(content, self._folder / file)
+        write_file(self._folder / file, content)
         return content
 
     def count(self, image: Mapping[str, Any]) -> int:

@@ -22,8 +22,8 @@ from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_sta
 from castkd.checks import check_choice
 from castkd.engine.data_check import check_loader_data
 from castkd.engine.stage import unwrapped
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError, in_one_line
+from castkd.files import write_file
 
 VISUALIZATION = {
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
@@ -125,7 +125,7 @@ def _write(out: str | Path, cfg: Config, checkpoint: str | Path, metrics: dict) 
         # JSON knows no NaN, which is what a class without instances has.
         'metrics': {key: value if math.isfinite(value) else None for key, value in metrics.items()},
     }
-    AtomicLocalBackend().put_text(json.dumps(content, indent=1) + '\n', out)
+    write_file(out, json.dumps(content, indent=1) + '\n')
 
 
 def _print(metrics: Mapping[str, float], title: str) -> None:

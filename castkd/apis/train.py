@@ -18,8 +18,9 @@ from castkd.engine.dry_run import plan_stages
 from castkd.engine.recipe import PSEUDO_LABEL, TRAIN, Recipe, load_recipe
 from castkd.engine.recipe_runner import RecipeRunner
 from castkd.engine.stage import StageConfig, StageJob, StageResult, run_train_stage
-from castkd.engine.storage import AtomicLocalBackend, install_atomic_storage
+from castkd.engine.storage import install_atomic_storage
 from castkd.errors import DataError
+from castkd.files import write_file
 
 _ANNOTATIONS = 'annotations.json'
 _REASONS = {
@@ -117,7 +118,7 @@ def run_pseudo_label_stage(job: StageJob) -> StageResult:
     config = options.pop('config', None)
     if config is None:
         config = job.folder / 'config.py'
-        AtomicLocalBackend().put_text(StageConfig(job.config).pretty_text, config)
+        write_file(config, StageConfig(job.config).pretty_text)
     summary = generate_pseudo_labels(
         config,
         options.pop('checkpoint'),

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from castkd.checkpoints import sha256
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import DataError
+from castkd.files import write_file
 
 MANIFEST = 'recipe.json'
 FORMAT = 1
@@ -142,7 +142,7 @@ class Manifest:
             'stages': {name: asdict(record) for name, record in self.stages.items()},
         }
         text = json.dumps(content, indent=2, default=str) + '\n'
-        AtomicLocalBackend().put_text(text, self.work_dir / MANIFEST)
+        write_file(self.work_dir / MANIFEST, text)
 
     def output(self, stage: str, name: str) -> Path | None:
         """Return the path of an output of a finished stage, None when there is none."""

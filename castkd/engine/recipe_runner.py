@@ -28,8 +28,8 @@ from castkd.engine.manifest import (
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
 from castkd.engine.stage import StageJob, StageResult, resume_point, start_processes
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, DataError, in_one_line
+from castkd.files import write_file
 
 _SHOWN_CHANGES = 4
 _POLL_SECONDS = 2
@@ -256,7 +256,7 @@ class RecipeRunner:
             resumed = record.resumed + 1
             seconds = record.seconds + _seconds_of_broken(record, self.recipe.folder(stage.name))
         text = _stage_text(stage)
-        AtomicLocalBackend().put_text(text, self._text_file(stage))
+        write_file(self._text_file(stage), text)
         inputs = {
             f'{name}.{output}': self._upstream_sha256(name, output) for name, output in stage.uses
         }

@@ -27,8 +27,8 @@ from torch import nn
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import write_split
 from castkd.engine.data_check import check_loader_data, check_training_data
-from castkd.engine.storage import AtomicLocalBackend
 from castkd.errors import ConfigError, TrainingError
+from castkd.files import write_file
 from castkd.hooks.first_weights import FirstWeights
 from castkd.hooks.stage_metrics import StageMetrics
 from castkd.structures import Pass
@@ -106,7 +106,7 @@ def run_train_stage(job: StageJob) -> StageResult:
     cfg = runner_config(job)
     start_processes(job.launcher, cfg)
     if is_main_process():
-        AtomicLocalBackend().put_text(StageConfig(cfg).pretty_text, config_file)
+        write_file(config_file, StageConfig(cfg).pretty_text)
     barrier()
     runner = _build_runner(StageConfig(cfg, filename=str(config_file)))
     try:
@@ -246,7 +246,7 @@ def _train(runner: Runner, job: StageJob, config_file: Path) -> StageResult:
         outputs['split'] = job.folder / 'split.json'
     if is_main_process():
         text = json.dumps(watch.metrics, indent=2) + '\n'
-        AtomicLocalBackend().put_text(text, outputs['metrics'])
+        write_file(outputs['metrics'], text)
         if split is not None:
             write_split(split, outputs['split'])
     return StageResult(
