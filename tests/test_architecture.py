@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a package may import its own layer and those before it.
 # The modules that lie directly in castkd/ stand below all of them.
 LAYERS = [
-    {'losses', 'backbones', 'connectors', 'heads'},
+    {'losses', 'backbones', 'connectors', 'heads', 'architectures', 'data_configs'},
     {'teachers', 'datasets'},
     {'objectives'},
     {'distiller', 'hooks', 'evaluation', 'visualization'},

@@ -10,9 +10,9 @@ from mmengine.optim import PolyLR, build_optim_wrapper
 from mmengine.registry import DATASETS, PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
+from castkd.architectures import stage_channels
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
-from castkd.hierarchical_transformers import stage_channels
 from castkd.registry import build_model
 from tests.datasets.test_loaders import relocated
 from tests.semantic_fixtures import make_cityscapes

@@ -3,41 +3,39 @@
 # Every student has 1200 iterations and 8 tiles a step. Results: docs/results.md.
 _base_ = './cast_nuclei128_2pct.py'
 
-randomness = {
-    'randomness.seed': '{seed}',
-    'train_dataloader.dataset.split': dict(fraction='{fraction}', seed='{seed}'),
-}
+pseudo_labels = 'train_dataloader.dataset.sources.unlabeled.ann_file'
+stages = {stage['name']: stage for stage in _base_.recipe}
+supervised, adapt_labels = stages['supervised'], stages['label_adapted']
 recipe = [
     *_base_.recipe,
     dict(
+        adapt_labels,
         name='label_student',
         kind='pseudo_label',
         config='{supervised.config}',
         checkpoint='{supervised.checkpoint}',
-        images='{images}',
         exclude='{supervised.split}',
-        score_thr='{score_thr}',
-        min_kept='{min_kept}',
-        reference='{reference}',
     ),
     dict(
+        supervised,
         name='pseudo_label',
         config='nuclei128/pseudo_label.py',
+        cfg_options={**supervised['cfg_options'], pseudo_labels: '{label_student.annotations}'},
+    ),
+    dict(
+        supervised,
+        name='guided',
+        config='../guided_distillation/nuclei128/guided.py',
         cfg_options={
-            **randomness,
-            'train_dataloader.dataset.sources.unlabeled.ann_file': '{label_student.annotations}',
+            **supervised['cfg_options'],
+            'model.teachers.ema.checkpoint': '{supervised.checkpoint}',
         },
     ),
     dict(
-        name='guided',
-        config='../guided_distillation/nuclei128/guided.py',
-        cfg_options={**randomness, 'model.teachers.ema.checkpoint': '{supervised.checkpoint}'},
-    ),
-    dict(
+        supervised,
         name='all_labels',
-        config='nuclei128/supervised.py',
         cfg_options={
-            'randomness.seed': '{seed}',
+            **supervised['cfg_options'],
             'train_dataloader.dataset.split': dict(fraction=1.0, seed='{seed}'),
         },
     ),
@@ -53,4 +51,4 @@ report = dict(
     curves=_base_.report['curves'],
     pictures=dict(best=5, worst=5, stages=['supervised', 'self_train', 'finetune']),
 )
-del randomness
+del pseudo_labels, stages, supervised, adapt_labels

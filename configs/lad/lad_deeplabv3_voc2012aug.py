@@ -3,10 +3,10 @@
 # The authors' numbers: 73.2 mIoU without, 75.0 with LAD.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import deeplabv3, label_assisted
+from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'voc2012aug'
-network = deeplabv3(21, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(21, 'deeplabv3', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 # The two paths of the teacher are to differ by the noise of the labels, not by dropout.
 network['decode_head']['dropout_ratio'] = network['auxiliary_head']['dropout_ratio'] = 0.01
 twin = label_assisted(network)

@@ -3,9 +3,9 @@
 # The paper has it; its number could not be read.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import fcn, label_assisted
+from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'ade20k'
-network = fcn(150, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(150, 'fcn', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 # The fixed values of 151 classes would lie closer together than the noise of a pixel.
 twin = label_assisted(network, mode='random')

@@ -3,8 +3,8 @@
 # The paper has it; its number could not be read.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import fcn, label_assisted
+from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'voc2012aug'
-network = fcn(21, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(21, 'fcn', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 twin = label_assisted(network)

@@ -3,9 +3,9 @@
 # The paper has it; its number could not be read.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import label_assisted, ocrnet
+from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'voc2012aug'
-network = ocrnet(21, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(21, 'ocrnet', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 twin = label_assisted(network)
 logits = 'decode_head.1.conv_seg'

@@ -3,8 +3,8 @@
 # The authors' numbers: 73.3 mIoU without, 75.4 with LAD.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import label_assisted, pspnet
+from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'voc2012aug'
-network = pspnet(21, deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(21, 'pspnet', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 twin = label_assisted(network)

@@ -3,7 +3,7 @@
 # The paper has it; its number could not be read.
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures_semantic import label_assisted, stdc
+from castkd.architectures import label_assisted, stdc
 
 folder = 'ade20k'
 weights = (

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from castkd.architectures import pvt_v2_fpn, segformer, stage_channels
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError
-from castkd.hierarchical_transformers import pvt_v2_fpn, segformer, stage_channels
 from castkd.objectives import TransKD
 from castkd.registry import build_model
 from castkd.structures import PassResult, Step

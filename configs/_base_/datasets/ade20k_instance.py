@@ -5,12 +5,18 @@ _base_ = 'semi_supervised.py'
 
 import mmdet.datasets.ade20k
 
-from castkd.instance_data import color_jitter, instance_data, random_geometry, short_side_jitter
+from castkd.data_configs import (
+    color_jitter,
+    instance_crop,
+    instance_data,
+    random_geometry,
+    short_side_jitter,
+)
 
 data_root = 'data/ADEChallengeData2016/'
 classes = mmdet.datasets.ade20k.ADE20KInstanceDataset.METAINFO['classes']
 metainfo = dict(classes=classes)
-geometry = random_geometry(short_side_jitter(630, longest=2560), crop_size=(630, 630))
+geometry = random_geometry(short_side_jitter(630, longest=2560), instance_crop((630, 630)))
 # The weak view is that of Mask2Former's training, colours included; the strong one is made from it.
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(

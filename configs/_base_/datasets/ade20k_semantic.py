@@ -3,13 +3,13 @@ _base_ = 'semi_supervised_semantic.py'
 
 import mmseg.datasets.ade
 
-from castkd.semantic_data import random_geometry, semantic_data
+from castkd.data_configs import map_crop, random_geometry, scale_jitter, semantic_data
 
 data_root = 'data/ADEChallengeData2016/'
 metainfo = mmseg.datasets.ade.ADE20KDataset.METAINFO
 metainfo = dict(classes=metainfo['classes'], palette=metainfo['palette'])
 classes = metainfo['classes']
-geometry = random_geometry((2048, 512), crop_size=(512, 512))
+geometry = random_geometry(scale_jitter((2048, 512), 0.5, 2.0), map_crop((512, 512)))
 # Every name that semantic_data returns becomes a top-level name of this config.
 globals().update(
     semantic_data(

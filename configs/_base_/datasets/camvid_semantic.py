@@ -1,7 +1,7 @@
 # CamVid street scenes, 480 x 360, 11 classes, 1/8 labelled (46 of 367). Files: data/README.md.
 _base_ = 'semi_supervised_semantic.py'
 
-from castkd.semantic_data import random_geometry, semantic_data
+from castkd.data_configs import map_crop, random_geometry, scale_jitter, semantic_data
 
 data_root = 'data/camvid/'
 classes = (
@@ -13,7 +13,7 @@ palette = [
     [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
 ]  # fmt: skip
 metainfo = dict(classes=classes, palette=palette)
-geometry = random_geometry((480, 360), crop_size=(320, 320))
+geometry = random_geometry(scale_jitter((480, 360), 0.5, 2.0), map_crop((320, 320)))
 # Every name that semantic_data returns becomes a top-level name of this config.
 globals().update(
     semantic_data(

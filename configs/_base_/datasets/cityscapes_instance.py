@@ -5,12 +5,18 @@ _base_ = 'semi_supervised.py'
 
 import importlib.util
 
-from castkd.instance_data import color_jitter, instance_data, random_geometry, short_side_jitter
+from castkd.data_configs import (
+    color_jitter,
+    instance_crop,
+    instance_data,
+    random_geometry,
+    short_side_jitter,
+)
 
 data_root = 'data/cityscapes/'
 classes = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 metainfo = dict(classes=classes)
-geometry = random_geometry(short_side_jitter(1024, longest=4096), crop_size=(1024, 512))
+geometry = random_geometry(short_side_jitter(1024, longest=4096), instance_crop((1024, 512)))
 # The weak view is that of Mask2Former's training, colours included; the strong one is made from it.
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(

@@ -4,13 +4,13 @@ _base_ = 'semi_supervised.py'
 
 import mmdet.datasets
 
-from castkd.instance_data import instance_data, random_geometry, scale_jitter
+from castkd.data_configs import instance_crop, instance_data, random_geometry, scale_jitter
 
 data_root = 'data/coco/'
 classes = mmdet.datasets.CocoDataset.METAINFO['classes']
 metainfo = dict(classes=classes)
 image_size = (1024, 1024)
-geometry = random_geometry(scale_jitter(image_size, 0.1, 2.0), image_size)
+geometry = random_geometry(scale_jitter(image_size, 0.1, 2.0), instance_crop(image_size))
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(

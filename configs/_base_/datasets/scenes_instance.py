@@ -2,13 +2,13 @@
 # 10 % labelled.
 _base_ = 'semi_supervised.py'
 
-from castkd.instance_data import instance_data, random_geometry, scale_jitter
+from castkd.data_configs import instance_crop, instance_data, random_geometry, scale_jitter
 
 data_root = 'data/scenes/'
 classes = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 metainfo = dict(classes=classes)
 image_size = (256, 128)  # (width, height)
-geometry = random_geometry(scale_jitter(image_size, 0.75, 1.5), image_size)
+geometry = random_geometry(scale_jitter(image_size, 0.75, 1.5), instance_crop(image_size))
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(

@@ -2,10 +2,10 @@
 # 128 x 256, 1/8 labelled.
 _base_ = 'cityscapes_semantic.py'
 
-from castkd.semantic_data import random_geometry, semantic_data
+from castkd.data_configs import map_crop, random_geometry, scale_jitter, semantic_data
 
 data_root = 'data/scenes/'
-geometry = random_geometry((256, 128), crop_size=(128, 256), ratio_range=(0.75, 1.5))
+geometry = random_geometry(scale_jitter((256, 128), 0.75, 1.5), map_crop((128, 256)))
 globals().update(
     semantic_data(
         _base_,

@@ -3,6 +3,8 @@
 # set asks for it), and then makes views that share their pixel grid: the weak one as it is, the
 # strong one with its colours changed further. Names: sup and sup_strong of labelled images,
 # unsup_teacher (weak) and unsup_student (strong) of the others.
+_base_ = 'loaders.py'
+
 branch_field = ['sup', 'sup_strong', 'unsup_teacher', 'unsup_student']
 pack = dict(
     type='mmdet.PackDetInputs',
@@ -45,18 +47,6 @@ unlabeled_views = [
 
 # Sources, data sets and annotation files come from the file of a data set.
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler'),
-    batch_sampler=dict(type='castkd.RatioBatchSampler', counts=dict(labeled=2, unlabeled=6)),
-    dataset=dict(type='castkd.SourceDataset', split=dict(fraction=0.1, seed=0)),
+    batch_sampler=dict(counts=dict(labeled=2, unlabeled=6)),
+    dataset=dict(split=dict(fraction=0.1, seed=0)),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-test_dataloader = val_dataloader

@@ -2,6 +2,8 @@
 # reads an image once, changes it once (resize, crop, mirror), and then makes views that share their
 # pixel grid. Names: sup of labelled images, unsup_teacher (weak) and unsup_student (strong) of the
 # others.
+_base_ = 'loaders.py'
+
 branch_field = ['sup', 'unsup_teacher', 'unsup_student']
 pack = dict(
     type='mmseg.PackSegInputs',
@@ -33,18 +35,6 @@ unlabeled_views = [
 
 # Sources, data sets and folders come from the file of a data set.
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler'),
-    batch_sampler=dict(type='castkd.RatioBatchSampler', counts=dict(labeled=4, unlabeled=4)),
-    dataset=dict(type='castkd.SourceDataset', split=dict(fraction=0.125, seed=0)),
+    batch_sampler=dict(counts=dict(labeled=4, unlabeled=4)),
+    dataset=dict(split=dict(fraction=0.125, seed=0)),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-test_dataloader = val_dataloader

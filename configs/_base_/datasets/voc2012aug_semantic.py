@@ -4,13 +4,13 @@ _base_ = 'semi_supervised_semantic.py'
 
 import mmseg.datasets.voc
 
-from castkd.semantic_data import random_geometry, semantic_data
+from castkd.data_configs import map_crop, random_geometry, scale_jitter, semantic_data
 
 data_root = 'data/VOCdevkit/VOC2012/'
 metainfo = mmseg.datasets.voc.PascalVOCDataset.METAINFO
 metainfo = dict(classes=metainfo['classes'], palette=metainfo['palette'])
 classes = metainfo['classes']
-geometry = random_geometry((2048, 512), crop_size=(512, 512))
+geometry = random_geometry(scale_jitter((2048, 512), 0.5, 2.0), map_crop((512, 512)))
 maps = 'SegmentationClassAug'
 # Every name that semantic_data returns becomes a top-level name of this config.
 globals().update(

@@ -6,9 +6,11 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_40k.py',
 ]
 
-from castkd.architectures_semantic import deeplabv3, label_assisted
+from castkd.architectures import label_assisted, resnet_segmentor
 
-network = deeplabv3(len(_base_.classes), deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
+network = resnet_segmentor(
+    len(_base_.classes), 'deeplabv3', deep_stem=True, pretrained='open-mmlab://resnet18_v1c'
+)
 # The two paths of the teacher are to differ by the noise of the labels, not by dropout.
 network['decode_head']['dropout_ratio'] = network['auxiliary_head']['dropout_ratio'] = 0.01
 twin = label_assisted(network)

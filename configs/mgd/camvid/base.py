@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/schedules/sgd_poly.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.deeplab import deeplabv3plus
+from castkd.architectures import deeplabv3plus
 
 student = deeplabv3plus(11, 'resnet18', width=0.25, channels=32)
 deeper = deeplabv3plus(11, 'resnet50', width=0.25, channels=48)

@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/schedules/sgd_poly.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.deeplab import deeplabv3plus
+from castkd.architectures import deeplabv3plus
 
 common = dict(
     num_classes=19,

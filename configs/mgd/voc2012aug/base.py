@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/schedules/sgd_poly.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.deeplab import deeplabv3plus
+from castkd.architectures import deeplabv3plus
 
 student = deeplabv3plus(21, 'resnet18', pretrained='open-mmlab://resnet18_v1c')
 student_mobilenet = deeplabv3plus(21, 'mobilenet_v2', pretrained='mmcls://mobilenet_v2')

@@ -10,18 +10,8 @@ model = dict(
         )
     ),
 )
-train_dataloader = dict(
-    dataset=dict(
-        sources=dict(
-            unlabeled=dict(
-                _delete_=True,
-                type='mmdet.CocoDataset',
-                ann_file='work_dirs/cast_scenes/label_adapted/annotations.json',
-                data_prefix=dict(img=_base_.data_root + 'leftImg8bit/train/'),
-                metainfo=_base_.metainfo,
-                pipeline=_base_.pseudo_pipeline,
-            )
-        )
-    )
+pseudo = dict(
+    _base_.pseudo_dataset, ann_file='work_dirs/cast_scenes/label_adapted/annotations.json'
 )
+train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))
 train_cfg = dict(max_iters=240)

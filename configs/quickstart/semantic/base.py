@@ -4,10 +4,10 @@ _base_ = [
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.architectures_semantic import fcn
+from castkd.architectures import resnet_segmentor
 
-teacher = fcn(19, base_channels=32, channels=64, num_convs=1)
-student = fcn(19, base_channels=16, channels=32, num_convs=1)
+teacher = resnet_segmentor(19, 'fcn', base_channels=32, channels=64, num_convs=1)
+student = resnet_segmentor(19, 'fcn', base_channels=16, channels=32, num_convs=1)
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(

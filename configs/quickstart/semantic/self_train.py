@@ -6,17 +6,5 @@ model = dict(
     classes=_base_.classes,
     objectives=dict(unsup=dict(type='castkd.PseudoLabel')),
 )
-train_dataloader = dict(
-    dataset=dict(
-        sources=dict(
-            unlabeled=dict(
-                _delete_=True,
-                type='castkd.PseudoMapDataset',
-                ann_file='work_dirs/semantic_scenes/label/annotations.json',
-                data_prefix=dict(img=_base_.data_root + 'leftImg8bit/train/'),
-                metainfo=_base_.metainfo,
-                pipeline=_base_.pseudo_pipeline,
-            )
-        )
-    )
-)
+pseudo = dict(_base_.pseudo_dataset, ann_file='work_dirs/semantic_scenes/label/annotations.json')
+train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))

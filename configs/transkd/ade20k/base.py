@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/schedules/adamw_segformer.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.hierarchical_transformers import segformer
+from castkd.architectures import segformer
 
 weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
 student = segformer(150, pretrained=weights + 'mit_b0_20220624-7e0fe6dd.pth')

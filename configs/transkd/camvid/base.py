@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/schedules/adamw_transkd.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.hierarchical_transformers import segformer, stage_channels
+from castkd.architectures import segformer, stage_channels
 
 student = segformer(11, embed_dims=16, depths=(1, 1, 1, 1), channels=64)
 teacher = segformer(11, embed_dims=32, depths=(2, 2, 2, 2), channels=128)

@@ -5,8 +5,8 @@ _base_ = [
     '../../_base_/schedules/adamw_segformer.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.hierarchical_transformers import segformer
-from castkd.semantic_data import random_geometry
+from castkd.architectures import segformer
+from castkd.data_configs import map_crop, random_geometry, scale_jitter
 
 weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
 student = segformer(19, slide=1024, pretrained=weights + 'mit_b0_20220624-7e0fe6dd.pth')
@@ -22,7 +22,7 @@ sync_bn = 'torch'  # between processes
 
 labeled_pipeline = [
     *_base_.labeled_pipeline[:2],  # image and label map
-    *random_geometry((2048, 1024), crop_size=(1024, 1024)),
+    *random_geometry(scale_jitter((2048, 1024), 0.5, 2.0), map_crop((1024, 1024))),
     *_base_.labeled_views,
 ]
 train_dataloader = dict(

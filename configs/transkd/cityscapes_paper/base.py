@@ -6,7 +6,7 @@ _base_ = [
     '../../_base_/schedules/adamw_transkd.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.hierarchical_transformers import segformer
+from castkd.architectures import segformer
 
 class_weight = [
     2.596, 6.742, 3.535, 9.866, 9.691, 9.369, 10.289, 9.953, 4.310, 9.490,

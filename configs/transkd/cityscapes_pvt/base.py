@@ -1,7 +1,7 @@
 # Cityscapes with PVTv2-B2 and -B0 and a semantic feature pyramid, in the protocol "mmseg".
 _base_ = '../cityscapes/base.py'
 
-from castkd.hierarchical_transformers import pvt_v2_fpn
+from castkd.architectures import pvt_v2_fpn
 
 weights = 'https://github.com/whai362/PVT/releases/download/v2/'
 student = pvt_v2_fpn(19, slide=1024, pretrained=weights + 'pvt_v2_b0.pth')

@@ -4,8 +4,8 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from castkd.architectures import segformer
 from castkd.errors import ConfigError
-from castkd.hierarchical_transformers import segformer
 from castkd.registry import TRANSFORMS, build_model
 
 

@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from castkd.architectures_semantic import (
-    deeplabv3,
-    fcn,
+from castkd.architectures import (
+    HEADS,
     label_assisted,
-    ocrnet,
-    pspnet,
+    resnet_segmentor,
     stdc,
 )
 from castkd.errors import ConfigError
@@ -17,11 +15,12 @@ from tests.builders import make_map_sample
 
 
 @pytest.mark.parametrize(
-    ('builder', 'depth', 'auxiliary'),
-    [(fcn, 18, True), (deeplabv3, 18, False), (fcn, 50, False), (pspnet, 18, True)],
+    ('head', 'depth', 'auxiliary'),
+    [('fcn', 18, True), ('deeplabv3', 18, False), ('fcn', 50, False), ('pspnet', 18, True)],
 )
-def test_logits_have_stride_8(builder, depth, auxiliary):
-    config = builder(11, depth=depth, base_channels=8, channels=16, auxiliary=auxiliary)
+def test_logits_have_stride_8(head, depth, auxiliary):
+    sizes = dict(depth=depth, base_channels=8, channels=16)
+    config = resnet_segmentor(11, head, auxiliary=auxiliary, **sizes)
     network = build_model(config).eval()
     with torch.no_grad():
         assert network(torch.randn(1, 3, 65, 96)).shape == (1, 11, 9, 12)
@@ -33,18 +32,19 @@ def test_logits_have_stride_8(builder, depth, auxiliary):
 
 def test_full_size_of_a_resnet_18():
     """The usual backbone: 11.18 M parameters."""
-    network = build_model(fcn(19, auxiliary=False))
+    network = build_model(resnet_segmentor(19, auxiliary=False))
     count = sum(parameter.numel() for parameter in network.backbone.parameters())
     assert count == 11_176_512
 
 
-def test_an_unknown_depth_is_refused():
-    with pytest.raises(ConfigError, match='fcn: depth must be one of'):
-        fcn(19, depth=20)
+@pytest.mark.parametrize(('option', 'value'), [('depth', 20), ('head', 'fcm')])
+def test_what_does_not_exist_is_refused(option, value):
+    with pytest.raises(ConfigError, match=f'resnet_segmentor: {option} must be one of'):
+        resnet_segmentor(19, **{option: value})
 
 
 def test_cascade_of_ocrnet():
-    network = build_model(ocrnet(11, base_channels=8, channels=16)).eval()
+    network = build_model(resnet_segmentor(11, 'ocrnet', base_channels=8, channels=16)).eval()
     with torch.no_grad():
         assert network(torch.randn(1, 3, 65, 96)).shape == (1, 11, 9, 12)
     heads = network.decode_head
@@ -77,21 +77,16 @@ def test_full_size_of_stdc():
     assert 7e6 < count < 9e6
 
 
-@pytest.mark.parametrize('builder', [fcn, deeplabv3, pspnet, ocrnet])
-def test_deep_stem(builder):
-    backbone = build_model(builder(3, base_channels=8, channels=16, deep_stem=True)).backbone
+@pytest.mark.parametrize('head', HEADS)
+def test_deep_stem(head):
+    config = resnet_segmentor(3, head, base_channels=8, channels=16, deep_stem=True)
+    backbone = build_model(config).backbone
     convolutions = [item for item in backbone.stem if isinstance(item, torch.nn.Conv2d)]
     assert [item.kernel_size for item in convolutions] == [(3, 3)] * 3
 
 
-@pytest.mark.parametrize('builder', [pspnet, ocrnet])
-def test_an_unknown_depth_is_refused_by_name(builder):
-    with pytest.raises(ConfigError, match=f'{builder.__name__}: depth must be one of'):
-        builder(19, depth=20)
-
-
 def test_label_assisted_twin():
-    network = ocrnet(3, base_channels=8, channels=16)
+    network = resnet_segmentor(3, 'ocrnet', base_channels=8, channels=16)
     twin = label_assisted(network, mode='random', sigma=0.01)
     assert network['type'] == 'CascadeEncoderDecoder'
     model = build_model(twin)

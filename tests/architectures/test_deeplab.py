@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from castkd.deeplab import BACKBONES, deeplabv3plus
+from castkd.architectures import BACKBONES, deeplabv3plus
 from castkd.errors import ConfigError
 from castkd.registry import build_model
 

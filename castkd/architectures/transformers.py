@@ -1,6 +1,6 @@
 """Builders of plain mmseg configs of segmentors on four-stage transformers: SegFormer, and PVTv2 with a pyramid.
 
-They complete :mod:`castkd.architectures_semantic`; a config file calls them in the same way. B0 of either family is
+B0 of either family is
 ``embed_dims=32, depths=(2, 2, 2, 2)``, B2 is ``embed_dims=64, depths=(3, 4, 6, 3)``.
 """
 
@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from castkd.architectures_semantic import pixel_loss, preprocessor
+from castkd.architectures.parts import (
+    MEAN,
+    STD,
+    pixel_loss,
+    pretrained_init,
+    segmentor,
+    segmentor_preprocessor,
+)
 
-_MEAN = (123.675, 116.28, 103.53)
-_STD = (58.395, 57.12, 57.375)
 _NUM_HEADS = (1, 2, 5, 8)
 
 
@@ -29,8 +34,8 @@ def segformer(
     drop_path_rate: float = 0.1,
     pretrained: str | None = None,
     class_weight: Sequence[float] | None = None,
-    mean: Sequence[float] = _MEAN,
-    std: Sequence[float] = _STD,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
     slide: int | None = None,
 ) -> dict:
     """Return an mmseg SegFormer (Xie et al., NeurIPS 2021).
@@ -51,22 +56,22 @@ def segformer(
     Returns:
         Config with ``_scope_='mmseg'``.
     """
-    return {
-        **_segmentor(mean, std, slide),
-        'backbone': {
+    return segmentor(
+        **_images(mean, std, slide),
+        backbone={
             'type': 'MixVisionTransformer',
             **_stages(embed_dims, depths, drop_path_rate, pretrained),
             'mlp_ratio': 4,
             'patch_sizes': [7, 3, 3, 3],
         },
-        'decode_head': {
+        decode_head={
             'type': 'SegformerHead',
             'in_channels': list(stage_channels(embed_dims)),
             'channels': channels,
             'norm_cfg': {'type': 'BN'},
             **_head(num_classes, class_weight),
         },
-    }
+    )
 
 
 def pvt_v2_fpn(
@@ -79,8 +84,8 @@ def pvt_v2_fpn(
     drop_path_rate: float = 0.1,
     pretrained: str | None = None,
     class_weight: Sequence[float] | None = None,
-    mean: Sequence[float] = _MEAN,
-    std: Sequence[float] = _STD,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
     slide: int | None = None,
 ) -> dict:
     """Return an mmseg segmentor of mmdet's PVTv2 (Wang et al., CVMJ 2022) and a semantic feature pyramid.
@@ -101,41 +106,37 @@ def pvt_v2_fpn(
     Returns:
         Config with ``_scope_='mmseg'``.
     """
-    return {
-        **_segmentor(mean, std, slide),
-        'backbone': {
+    return segmentor(
+        **_images(mean, std, slide),
+        backbone={
             'type': 'mmdet.PyramidVisionTransformerV2',
             **_stages(embed_dims, depths, drop_path_rate, pretrained),
             'mlp_ratios': [8, 8, 4, 4],
         },
-        'neck': {
+        neck={
             'type': 'FPN',
             'in_channels': list(stage_channels(embed_dims)),
             'out_channels': neck_channels,
             'num_outs': 4,
         },
-        'decode_head': {
+        decode_head={
             'type': 'FPNHead',
             'in_channels': [neck_channels] * 4,
             'feature_strides': [4, 8, 16, 32],
             'channels': channels,
             **_head(num_classes, class_weight),
         },
-    }
+    )
 
 
-def _segmentor(mean: Sequence[float], std: Sequence[float], slide: int | None) -> dict:
-    test_cfg = {'mode': 'whole'}
+def _images(mean: Sequence[float], std: Sequence[float], slide: int | None) -> dict:
+    """Return how images are normalised and how they are predicted."""
+    test_cfg = None
     if slide is not None:
         stride = slide * 3 // 4
         test_cfg = {'mode': 'slide', 'crop_size': (slide, slide), 'stride': (stride, stride)}
-    return {
-        '_scope_': 'mmseg',
-        'type': 'EncoderDecoder',
-        'data_preprocessor': {**preprocessor(), 'mean': list(mean), 'std': list(std)},
-        'train_cfg': {},
-        'test_cfg': test_cfg,
-    }
+    preprocessor = {**segmentor_preprocessor(), 'mean': list(mean), 'std': list(std)}
+    return {'data_preprocessor': preprocessor, 'test_cfg': test_cfg}
 
 
 def _stages(
@@ -147,7 +148,7 @@ def _stages(
         'num_heads': list(_NUM_HEADS),
         'sr_ratios': [8, 4, 2, 1],
         'drop_path_rate': drop_path_rate,
-        'init_cfg': pretrained and {'type': 'Pretrained', 'checkpoint': pretrained},
+        'init_cfg': pretrained_init(pretrained),
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-from mmseg.models.utils import make_divisible
-
-from castkd.architectures_semantic import pixel_loss, preprocessor
+from castkd.architectures.parts import (
+    BATCH_NORM,
+    pixel_loss,
+    pretrained_init,
+    segmentor,
+)
 from castkd.checks import check_choice, check_number
 
-_NORM = {'type': 'BN', 'requires_grad': True}
 # Per name: type, depth, channels of the stages' outputs by width of the first, blocks of the last stage.
 _RESNETS = {
     'resnet18': ('ResNetV1c', 18, 1, 2),
@@ -55,14 +57,9 @@ def deeplabv3plus(
     check_choice('deeplabv3plus', 'backbone', backbone, BACKBONES)
     check_number('deeplabv3plus', 'width', width, low=0, low_open=True)
     network, low, deep = (_mobilenet if backbone == 'mobilenet_v2' else _resnet)(backbone, width)
-    if pretrained:
-        network['init_cfg'] = {'type': 'Pretrained', 'checkpoint': pretrained}
-    return {
-        '_scope_': 'mmseg',
-        'type': 'EncoderDecoder',
-        'data_preprocessor': preprocessor(),
-        'backbone': {**network, 'norm_cfg': _NORM},
-        'decode_head': {
+    return segmentor(
+        backbone={**network, 'norm_cfg': BATCH_NORM, 'init_cfg': pretrained_init(pretrained)},
+        decode_head={
             'type': 'DepthwiseSeparableASPPHead',
             'in_channels': deep,
             'in_index': 3,
@@ -72,13 +69,12 @@ def deeplabv3plus(
             'c1_channels': 24 if backbone == 'mobilenet_v2' else 48,
             'dropout_ratio': 0.0,
             'num_classes': num_classes,
-            'norm_cfg': _NORM,
+            'norm_cfg': BATCH_NORM,
             'align_corners': True,
             'loss_decode': loss or pixel_loss(),
         },
-        'train_cfg': {},
-        'test_cfg': _windows(window) if window else {'mode': 'whole'},
-    }
+        test_cfg=window and _windows(window),
+    )
 
 
 def _windows(size: tuple[int, int]) -> dict:
@@ -108,6 +104,9 @@ def _resnet(name: str, width: float) -> tuple[dict, int, int]:
 
 def _mobilenet(_: str, width: float) -> tuple[dict, int, int]:
     """Return the config of a MobileNetV2 and the channels of its maps of stride 4 and 32."""
+    # Reading a config must not load mmseg, with all its networks, where this one is not asked for.
+    from mmseg.models.utils import make_divisible
+
     config = {
         'type': 'MobileNetV2',
         'widen_factor': width,

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from castkd.architectures.parts import (
+    BATCH_NORM,
+    DEPTHS,
+    MEAN,
+    STD,
+    pretrained_init,
+    resnet_channels,
+)
 from castkd.checks import check_choice
-
-_MEAN = [123.675, 116.28, 103.53]
-_STD = [58.395, 57.12, 57.375]
 
 
 def mask2former(
@@ -48,7 +53,7 @@ def mask2former(
     Returns:
         Config with ``_scope_='mmdet'``.
     """
-    check_choice('mask2former', 'depth', depth, (18, 34, 50, 101))
+    check_choice('mask2former', 'depth', depth, DEPTHS)
     return {
         '_scope_': 'mmdet',
         'type': 'Mask2Former',
@@ -56,7 +61,7 @@ def mask2former(
         'backbone': _resnet(depth, base_channels, norm_eval, pretrained),
         'panoptic_head': {
             'type': 'Mask2FormerHead',
-            'in_channels': _resnet_channels(depth, base_channels),
+            'in_channels': resnet_channels(depth, base_channels),
             'strides': [4, 8, 16, 32],
             'feat_channels': channels,
             'out_channels': channels,
@@ -131,7 +136,7 @@ def solov2(
     Returns:
         Config with ``_scope_='mmdet'``.
     """
-    check_choice('solov2', 'depth', depth, (18, 34, 50, 101))
+    check_choice('solov2', 'depth', depth, DEPTHS)
     check_choice('solov2', 'number of num_grids', len(num_grids), (4, 5))
     for name, values in (('scale_ranges', scale_ranges), ('smallest', smallest[: len(num_grids)])):
         check_choice('solov2', f'number of {name}', len(values), (len(num_grids),))
@@ -142,11 +147,11 @@ def solov2(
         'backbone': _resnet(depth, base_channels, norm_eval, pretrained),
         'neck': {
             'type': 'FPN',
-            'in_channels': _resnet_channels(depth, base_channels),
+            'in_channels': resnet_channels(depth, base_channels),
             'out_channels': channels,
             'num_outs': len(num_grids),
             # Random weights need norms in the pyramid, whose maps are summed.
-            'norm_cfg': None if pretrained else {'type': 'BN', 'requires_grad': True},
+            'norm_cfg': None if pretrained else BATCH_NORM,
         },
         'mask_head': _grid_head(
             num_classes, channels, stacked_convs, num_grids, scale_ranges, smallest
@@ -206,8 +211,8 @@ def _grid_head(
 def _preprocessor() -> dict:
     return {
         'type': 'DetDataPreprocessor',
-        'mean': _MEAN,
-        'std': _STD,
+        'mean': list(MEAN),
+        'std': list(STD),
         'bgr_to_rgb': True,
         'pad_size_divisor': 32,
         'pad_mask': True,
@@ -223,16 +228,11 @@ def _resnet(depth: int, base_channels: int, norm_eval: bool, pretrained: str | N
         'num_stages': 4,
         'out_indices': (0, 1, 2, 3),
         'frozen_stages': -1,
-        'norm_cfg': {'type': 'BN', 'requires_grad': True},
+        'norm_cfg': BATCH_NORM,
         'norm_eval': norm_eval,
         'style': 'pytorch',
-        'init_cfg': {'type': 'Pretrained', 'checkpoint': pretrained} if pretrained else None,
+        'init_cfg': pretrained_init(pretrained),
     }
-
-
-def _resnet_channels(depth: int, base_channels: int) -> list[int]:
-    expansion = 1 if depth in (18, 34) else 4
-    return [base_channels * expansion * 2**level for level in range(4)]
 
 
 def _transformer_decoder(channels: int, layers: int, hidden: int) -> dict:

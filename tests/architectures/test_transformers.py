@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from castkd.hierarchical_transformers import pvt_v2_fpn, segformer, stage_channels
+from castkd.architectures import pvt_v2_fpn, segformer, stage_channels
 from castkd.registry import build_model
 
 B2 = dict(embed_dims=64, depths=(3, 4, 6, 3))

@@ -1,6 +1,6 @@
-"""Builders of the data part of a semantic-segmentation config, so that a data set's file holds what differs.
+"""Builder of the data part of a semantic-segmentation config, so that a data set's file holds what differs.
 
-A config file calls them as it calls :mod:`castkd.instance_data`. What they return are ordinary mm configs.
+A config file calls it as it calls :mod:`castkd.architectures`. What it returns are ordinary mm configs.
 """
 
 from __future__ import annotations
@@ -8,32 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from castkd.data_configs.shared import data_parts
 
-def random_geometry(
-    scale: tuple[int, int],
-    crop_size: tuple[int, int],
-    *,
-    ratio_range: tuple[float, float] = (0.5, 2.0),
-    cat_max_ratio: float = 0.75,
-) -> list[dict]:
-    """Return mmseg's usual transforms of training that move pixels: resize, crop, mirror.
+
+def map_crop(size: tuple[int, int], cat_max_ratio: float = 0.75) -> dict:
+    """Return a random crop of images with label maps.
 
     Args:
-        scale: Width and height that an image is resized into, before the factor.
-        crop_size: Height and width of the crop.
-        ratio_range: Interval of the factor of the size.
+        size: Height and width of the crop.
         cat_max_ratio: See :class:`castkd.datasets.transforms.RandomCrop`.
     """
-    resize = {
-        'type': 'RandomResize',
-        'scale': scale,
-        'ratio_range': ratio_range,
-        'keep_ratio': True,
-        # mmdet's keep the record of the geometry.
-        'resize_type': 'mmdet.Resize',
-    }
-    crop = {'type': 'castkd.RandomCrop', 'crop_size': crop_size, 'cat_max_ratio': cat_max_ratio}
-    return [resize, crop, {'type': 'mmdet.RandomFlip', 'prob': 0.5}]
+    return {'type': 'castkd.RandomCrop', 'crop_size': size, 'cat_max_ratio': cat_max_ratio}
 
 
 def semantic_data(
@@ -54,15 +39,13 @@ def semantic_data(
         train: ``images`` and ``maps``, folders of the training images relative to ``data_root``, and maybe ``names``, a
             text file with the name of one image per line. The unlabelled images are the others of those.
         val: The same of the validation images.
-        augmentation: Transforms of training that all views of an image share: :func:`random_geometry`, and
-            :func:`castkd.instance_data.color_jitter` where the weak view has other colours than the file.
+        augmentation: Transforms of training that all views of an image share: ``random_geometry``, and ``color_jitter``
+            where the weak view has other colours than the file (:mod:`castkd.data_configs.shared`).
         test_scale: Width and height that images are resized into for prediction.
         palette: See :class:`castkd.datasets.index_maps.LoadSemanticAnnotations`.
 
     Returns:
-        Value per top-level name: ``labeled_pipeline``, ``unlabeled_pipeline``, ``pseudo_pipeline`` (for images whose
-        labels a teacher made), ``test_pipeline``, ``labeled_dataset``, ``unlabeled_dataset``, the loaders and the
-        evaluators.
+        Value per top-level name, see :func:`castkd.data_configs.shared.data_parts`.
     """
     shared = list(augmentation)
     load_labels = {
@@ -89,20 +72,16 @@ def semantic_data(
     }
     if 'names' in train:
         unlabeled['names'] = train['names']
+    pseudo = {
+        'type': 'castkd.PseudoMapDataset',
+        'data_prefix': {'img': dataset['data_root'] + train['images']},
+        'metainfo': dataset['metainfo'],
+        'pipeline': pipelines['pseudo'],
+    }
     validated = {**_annotated(dataset, val), 'test_mode': True, 'pipeline': pipelines['test']}
     evaluator = {'type': 'mmseg.IoUMetric', 'iou_metrics': ['mIoU']}
-    return {
-        **{f'{name}_pipeline': pipeline for name, pipeline in pipelines.items()},
-        'labeled_dataset': labeled,
-        'unlabeled_dataset': unlabeled,
-        'train_dataloader': {
-            'dataset': {'sources': {'labeled': labeled, 'unlabeled': unlabeled}},
-        },
-        'val_dataloader': {'dataset': validated},
-        'test_dataloader': {'dataset': validated},
-        'val_evaluator': evaluator,
-        'test_evaluator': evaluator,
-    }
+    datasets = {'labeled': labeled, 'unlabeled': unlabeled, 'pseudo': pseudo}
+    return data_parts(pipelines, datasets, validated, evaluator)
 
 
 def _annotated(dataset: Mapping[str, Any], part: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""What several builders of model configs share."""
+
+from __future__ import annotations
+
+#: Mean and divisor of ImageNet's pixels, RGB in [0, 255].
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+BATCH_NORM = {'type': 'BN', 'requires_grad': True}
+#: Depths of a ResNet.
+DEPTHS = (18, 34, 50, 101)
+
+
+def resnet_channels(depth: int, base_channels: int) -> list[int]:
+    """Return the width of the four stages of a ResNet whose first stage is ``base_channels`` wide."""
+    expansion = 1 if depth in (18, 34) else 4
+    return [base_channels * expansion * 2**level for level in range(4)]
+
+
+def pretrained_init(checkpoint: str | None) -> dict | None:
+    """Return the ``init_cfg`` of a backbone that starts from a checkpoint; None starts from random weights."""
+    return {'type': 'Pretrained', 'checkpoint': checkpoint} if checkpoint else None
+
+
+def segmentor_preprocessor() -> dict:
+    """Return mmseg's image preprocessing with the means of ImageNet; batches are padded to their largest image."""
+    return {
+        'type': 'SegDataPreProcessor',
+        'mean': list(MEAN),
+        'std': list(STD),
+        'bgr_to_rgb': True,
+        'pad_val': 0,
+        'seg_pad_val': 255,
+        'size_divisor': 1,
+    }
+
+
+def segmentor(*, test_cfg: dict | None = None, **parts: dict | list) -> dict:
+    """Return mmseg's ``EncoderDecoder`` with these parts, which predicts whole images unless ``test_cfg`` says more."""
+    return {
+        '_scope_': 'mmseg',
+        'type': 'EncoderDecoder',
+        'data_preprocessor': segmentor_preprocessor(),
+        'train_cfg': {},
+        'test_cfg': test_cfg or {'mode': 'whole'},
+        **parts,
+    }
+
+
+def pixel_loss(weight: float = 1.0) -> dict:
+    """Return cross-entropy, averaged over the pixels that have a class; mmseg's default counts the others too."""
+    return {
+        'type': 'CrossEntropyLoss',
+        'use_sigmoid': False,
+        'avg_non_ignore': True,
+        'loss_weight': weight,
+    }

@@ -1,0 +1,21 @@
+"""Builders of the data part of configs: pipelines, data sets, loaders, evaluators."""
+
+from castkd.data_configs.instance import instance_crop, instance_data
+from castkd.data_configs.semantic import map_crop, semantic_data
+from castkd.data_configs.shared import (
+    color_jitter,
+    random_geometry,
+    scale_jitter,
+    short_side_jitter,
+)
+
+__all__ = [
+    'color_jitter',
+    'instance_crop',
+    'instance_data',
+    'map_crop',
+    'random_geometry',
+    'scale_jitter',
+    'semantic_data',
+    'short_side_jitter',
+]

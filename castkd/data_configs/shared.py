@@ -1,0 +1,76 @@
+"""What the data parts of instance and semantic configs share: the geometry of training, the loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def scale_jitter(size: tuple[int, int], low: float, high: float) -> dict:
+    """Return a resize into ``size`` (width, height) times a factor drawn from [low, high]."""
+    return {
+        'type': 'RandomResize',
+        'scale': size,
+        'ratio_range': (low, high),
+        'keep_ratio': True,
+        'resize_type': 'mmdet.Resize',
+    }
+
+
+def short_side_jitter(side: int, longest: int) -> dict:
+    """Return a resize of the shorter side to 0.5, 0.6 ... 2 times ``side``, the longer one at most ``longest``."""
+    return {
+        'type': 'RandomChoiceResize',
+        'scales': [side * tenths // 10 for tenths in range(5, 21)],
+        'resize_type': 'mmdet.ResizeShortestEdge',
+        'max_size': longest,
+    }
+
+
+def random_geometry(resize: dict, crop: dict, flip: Mapping[str, Any] | None = None) -> list[dict]:
+    """Return the transforms of training that move pixels.
+
+    Args:
+        resize: The first of them, such as :func:`scale_jitter`.
+        crop: The crop that follows, of instances or of label maps.
+        flip: Options of the flip; None mirrors half of the images left to right.
+    """
+    return [resize, crop, {'type': 'mmdet.RandomFlip', **(flip or {'prob': 0.5})}]
+
+
+def color_jitter() -> dict:
+    """Return the colour distortion of SSD (Liu et al., ECCV 2016), which the training of Mask2Former has.
+
+    It is mmseg's: that of mmdet leaves floats, and the strong view is made from uint8.
+    """
+    return {'type': 'mmseg.PhotoMetricDistortion'}
+
+
+def data_parts(
+    pipelines: Mapping[str, Sequence[dict]],
+    datasets: Mapping[str, dict],
+    validated: dict,
+    evaluator: dict,
+) -> dict[str, Any]:
+    """Return the top-level names of a data set's config.
+
+    Args:
+        pipelines: Pipeline per name: ``labeled``, ``unlabeled``, ``pseudo``, ``test``.
+        datasets: Data set per name: ``labeled`` and ``unlabeled`` are trained on; ``pseudo`` takes the place of the
+            latter where a teacher made labels, and has no ``ann_file`` yet.
+        validated: Data set of validation and test.
+        evaluator: Its metric.
+
+    Returns:
+        ``<name>_pipeline`` and ``<name>_dataset`` of all, the loaders and the evaluators.
+    """
+    sources = {name: datasets[name] for name in ('labeled', 'unlabeled')}
+    return {
+        **{f'{name}_pipeline': list(pipeline) for name, pipeline in pipelines.items()},
+        **{f'{name}_dataset': dataset for name, dataset in datasets.items()},
+        'train_dataloader': {'dataset': {'sources': sources}},
+        'val_dataloader': {'dataset': validated},
+        'test_dataloader': {'dataset': validated},
+        'val_evaluator': evaluator,
+        'test_evaluator': evaluator,
+    }
