@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from castkd.apis.results import read_quality, report_rows, statistics_curves, wanted_rows
@@ -17,7 +16,13 @@ from castkd.engine.manifest import DONE, Manifest, differences
 from castkd.engine.recipe import TRAIN, Recipe
 from castkd.errors import DataError
 from castkd.visualization.curves import read_scalars
-from castkd.visualization.report import ReportRow, count_text, shown_metrics
+from castkd.visualization.report import (
+    ReportRow,
+    count_text,
+    images_text,
+    shown_metrics,
+    terminal_table,
+)
 
 # Beside the first metric, of which every seed is shown.
 _MORE_METRICS = 1
@@ -93,7 +98,7 @@ class StudyRow:
         """Return images, iterations and parameters in words; what differs between seeds is listed."""
         found = [
             (
-                ' + '.join(f'{count} {source}' for source, count in run.images.items()),
+                images_text(run.images),
                 str(run.iterations or ''),
                 count_text(run.parameters),
             )
@@ -208,14 +213,7 @@ class StudyResults:
     def table(self) -> Table:
         """Return the table for the terminal."""
         headings, rows = self.cells()
-        table = Table(title=str(self.recipe.path), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column(headings[0], min_width=10, overflow='fold')
-        table.add_column(headings[1], min_width=10)
-        for heading in headings[2:]:
-            table.add_column(heading.replace(' ', '\n'), justify='right')
-        for row in rows:
-            table.add_row(*row)
-        return table
+        return terminal_table(str(self.recipe.path), headings, rows, images_width=10)
 
     def markdown(self) -> str:
         """Return the table as Markdown, with a line on what it is of."""

@@ -37,7 +37,7 @@ from castkd.engine.references import substitute
 from castkd.engine.stage import describe_images, describe_passes, image_counts
 from castkd.errors import CastkdError
 from castkd.structures import STUDENT
-from castkd.visualization.report import duration_text
+from castkd.visualization.report import duration_text, images_text
 
 _STAGE_REFERENCE = re.compile(r'\{([\w-]+)\.\w+\}')
 _STAND_IN_IMAGES = 64
@@ -140,7 +140,6 @@ def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
     networks = _table('networks', 'stage', 'network', 'class', *sizes)
     notes = _table('notes', 'stage', 'note')
     for plan in plans:
-        images = ' + '.join(f'{count} {source}' for source, count in plan.images.items())
         count = str(plan.iterations or '')
         predictions = f'{plan.predictions} {_about(plan.prediction_seconds)}'.strip()
         stages.add_row(
@@ -148,7 +147,7 @@ def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
             plan.kind,
             plan.state,
             count,
-            images,
+            images_text(plan.images),
             plan.estimate,
             predictions if plan.predictions else '',
         )
@@ -203,7 +202,7 @@ class _Planner:
         record = self.manifest.stages.get(stage.name)
         plan = StagePlan(stage.name, stage.kind)
         if record is not None and record.state == DONE:
-            plan.state = 'done'
+            plan.state = DONE
         uses = dict.fromkeys(
             name for name, output in stage.uses if self.manifest.output(name, output) is None
         )
@@ -352,7 +351,7 @@ def _training_loader(config: Config, model: nn.Module, plan: StagePlan) -> DataL
             f'its data come from stage {missing!r}: timed on labelled images in their place'
         )
         counts = getattr(built.batch_sampler, 'counts', {})
-        plan.step = 'per step ' + ' + '.join(f'{count} {name}' for name, count in counts.items())
+        plan.step = f'per step {images_text(counts)}'
     else:
         plan.images = image_counts(built)
         plan.step = describe_images(built)

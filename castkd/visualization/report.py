@@ -57,9 +57,29 @@ def result_table(rows: Sequence[ReportRow], title: str) -> Table:
     """Return the table for the terminal."""
     headings, cells = table_cells(rows)
     caption = _RESUMED if any(row.resumed for row in rows) else None
+    return terminal_table(title, headings, cells, images_width=14, caption=caption)
+
+
+def terminal_table(
+    title: str,
+    headings: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    *,
+    images_width: int,
+    caption: str | None = None,
+) -> Table:
+    """Return a table whose first two columns are a row's name and its images, the others numbers.
+
+    Args:
+        title: Line above it.
+        headings: Heading per column; those of numbers are broken at spaces.
+        cells: Texts per row.
+        images_width: Characters that the images get at least, in a narrow terminal.
+        caption: Line below it.
+    """
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(headings[0], min_width=10, overflow='fold')
-    table.add_column(headings[1], min_width=14)
+    table.add_column(headings[1], min_width=images_width)
     for heading in headings[2:]:
         table.add_column(heading.replace(' ', '\n'), justify='right')
     for row in cells:
@@ -77,7 +97,7 @@ def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
         cells.append(
             [
                 row.label,
-                ' + '.join(f'{count} {source}' for source, count in row.images.items()),
+                images_text(row.images),
                 str(row.iterations) if row.iterations else '',
                 count_text(row.parameters),
                 *numbers,
@@ -178,6 +198,11 @@ def _costs(rows: Sequence[ReportRow]) -> list[tuple[str, float, str]]:
 
 def _inline(content: bytes) -> str:
     return 'data:image/png;base64,' + base64.b64encode(content).decode()
+
+
+def images_text(images: Mapping[str, int]) -> str:
+    """Return a number of images per source for people: ``33 labeled + 1400 unlabeled``."""
+    return ' + '.join(f'{count} {source}' for source, count in images.items())
 
 
 def count_text(count: int) -> str:
