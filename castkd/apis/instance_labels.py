@@ -31,7 +31,7 @@ class InstanceLabels:
     def __init__(self, predictor: Predictor, options: FilterOptions) -> None:
         self.options = asdict(options)
         self._filter = options
-        self._classes = predictor.classes
+        self._predictor = predictor
 
     def record(self, name: str, sample: Any) -> dict[str, Any]:  # noqa: ANN401 - data samples
         """Return name, size and annotations of one image from its data sample.
@@ -50,11 +50,7 @@ class InstanceLabels:
             predicted.scores, mask_scores, predicted.masks.bool(), self._filter
         )
         labels = predicted.labels[kept]
-        if len(labels) and int(labels.max()) >= len(self._classes):
-            raise ConfigError(
-                f'the model predicts class {int(labels.max())} but only {len(self._classes)} classes are named; '
-                'set metainfo.classes of the test dataset'
-            )
+        self._predictor.check_named(labels)
         height, width = sample.metainfo['ori_shape'][:2]
         annotations = instance_records(masks, labels, predicted.scores[kept], mask_scores[kept])
         return {'file_name': name, 'width': width, 'height': height, 'annotations': annotations}
@@ -67,11 +63,11 @@ class InstanceLabels:
         self, images: Iterable[Mapping[str, Any]], info: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return what the COCO file holds."""
-        return coco_content(images, self._classes, info)
+        return coco_content(images, self._predictor.classes, info)
 
     def reference(self, path: str | Path, names: Sequence[str]) -> Reference:
         """Read the ground truth of the images ``names``."""
-        return Reference(path, self._classes, names)
+        return Reference(path, self._predictor.classes, names)
 
     def quality(self, images: Iterable[Mapping[str, Any]], truth: Reference) -> dict[str, Any]:
         """Return precision and recall."""

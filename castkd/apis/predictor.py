@@ -105,6 +105,19 @@ class Predictor:
             items.append(self._rest(self._load_array({'img': image, 'img_id': index})))
         return [sample.cpu() for sample in self._predict(items)]
 
+    def check_named(self, labels: torch.Tensor) -> None:
+        """Refuse predicted class indices, of any shape, that no class name belongs to.
+
+        Raises:
+            ConfigError: When an index lies behind the last name.
+        """
+        highest = int(labels.max()) if labels.numel() else -1
+        if highest >= len(self.classes):
+            raise ConfigError(
+                f'the model predicts class {highest} but only {len(self.classes)} classes are named; '
+                'set metainfo.classes of the test dataset'
+            )
+
     def _from_path(self, path: str | Path, index: int) -> dict:
         try:
             loaded = self._load({'img_path': str(path), 'img_id': index})

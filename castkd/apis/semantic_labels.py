@@ -52,14 +52,11 @@ class SemanticLabels:
         """Write the maps of one image and return its entry of the JSON file.
 
         Raises:
+            ConfigError: When the model predicts a class without a name, or has one output only.
             DataError: When a map cannot be written.
         """
         labels, scores = most_likely(sample.seg_logits.data)
-        if int(labels.max()) >= len(self._classes):
-            raise ConfigError(
-                f'the model predicts class {int(labels.max())} but only {len(self._classes)} classes are named; '
-                'set metainfo.classes of the test dataset'
-            )
+        self._predictor.check_named(labels)
         labels = labels.masked_fill(scores <= self.options['score_thr'], IGNORE)
         indices = labels.cpu().numpy().astype(np.uint8)
         confidence = (scores * 255).round().cpu().numpy().astype(np.uint8)
