@@ -55,8 +55,9 @@ def labelled_images(runner: Runner, num_images: int) -> Iterator[LabelledImage]:
         sample = batch['data_samples'][0]
         if 'masks' not in sample.get('gt_instances', ()) and 'gt_sem_seg' not in sample:
             raise ConfigError(
-                'val_dataloader.dataset.pipeline: it loads no masks to judge a teacher on; add '
-                "dict(type='LoadAnnotations', with_bbox=True, with_mask=True) before PackDetInputs"
+                'val_dataloader.dataset.pipeline: it loads no masks and no label maps to judge a teacher on; add '
+                "dict(type='LoadAnnotations'), for instances with with_bbox=True and with_mask=True, before the "
+                'step that packs'
             )
         sample.set_metainfo({'homography_matrix': np.eye(3, dtype=np.float32)})
         yield LabelledImage(batch['inputs'], [sample], _truth(sample))
