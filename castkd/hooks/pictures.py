@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
+import mmcv
 from mmengine.dist import master_only
-from mmengine.fileio import put
 from mmengine.hooks import Hook
 
 from castkd.checks import check_number
@@ -57,7 +56,7 @@ class Pictures(Hook):
         distiller = distiller_of(runner)
         columns = [self._column(runner, *column) for column in _views(distiller)]
         path = Path(runner.work_dir, 'pictures', f'iter_{batch_idx + 1}.png')
-        put(cv2.imencode('.png', grid(columns))[1].tobytes(), str(path))
+        mmcv.imwrite(grid(columns), str(path))
 
     def _column(self, runner: Runner, title: str, view: str, samples: list) -> list[np.ndarray]:
         distiller = distiller_of(runner)
