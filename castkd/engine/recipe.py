@@ -79,7 +79,7 @@ class Recipe:
         work_dir: Where everything goes.
         stages: Stages in order.
         variables: Value per variable.
-        report: What the report shows, see :func:`castkd.visualization.report.report_rows`.
+        report: What the report shows, see :mod:`castkd.apis.results`.
         single: Whether this is a plain training config, which runs in ``work_dir`` itself.
     """
 

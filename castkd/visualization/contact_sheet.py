@@ -79,7 +79,7 @@ def _cell(image: np.ndarray, content: Content, metainfo: Mapping[str, Any]) -> n
 
 
 def _with_bitmaps(instances: InstanceData | None) -> InstanceData | None:
-    """Return instances with masks as the drawing code takes them, and boxes where there are masks only."""
+    """Return instances with masks as the drawing code takes them."""
     if instances is None or 'masks' not in instances or not torch.is_tensor(instances.masks):
         return instances
     masks = instances.masks.cpu().numpy().astype(np.uint8)

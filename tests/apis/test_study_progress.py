@@ -68,7 +68,7 @@ def test_a_stage_that_logged_nothing_is_all_left(tmp_path):
 def test_a_stage_takes_what_its_log_says_or_other_seeds_or_the_mean_pace():
     assert seconds_left({0: [StageProgress('adapt', False, 100)]}) == {0: None}
     seeds = {
-        # Half of 80 s of the label stage's one, the rest of distill at 0.8 s and 0.6 s an iteration on average.
+        # No seed has logged distill: it goes at the mean pace of adapt, which takes 80 s and 40 s for 100 iterations.
         0: [
             StageProgress('adapt', True, 100, 100, 80.0),
             StageProgress('label', True, 0, 0, 30.0),
