@@ -1,0 +1,211 @@
+"""General instances: the boxes of an image on which teacher and student disagree most.
+
+Dai et al., "General Instance Distillation for Object Detection", CVPR 2021 (arXiv 2103.02340).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from castkd.checks import check_choice, check_number
+from castkd.errors import ConfigError
+
+SCORE_MODES = ('classwise', 'maxdiff')
+_OWNER = 'select_general_instances'
+
+
+@dataclass(frozen=True)
+class GeneralInstances:
+    """The general instances of one image, highest score first.
+
+    Attributes:
+        boxes: (k, 4), x1, y1, x2, y2 in pixels, inside the image.
+        scores: (k,), the disagreement in [0, 1].
+        slots: (k,), int64: index of the prediction slot each came from.
+        from_teacher: (k,), bool: whether the box is the teacher's, else the student's.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    slots: Tensor
+    from_teacher: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of instances."""
+        return len(self.boxes)
+
+
+def disagreement(
+    scores_t: Tensor, scores_s: Tensor, *, score_mode: str = 'classwise'
+) -> tuple[Tensor, Tensor]:
+    r"""Say how much teacher and student disagree about every slot, and which of the two is surer of it.
+
+    .. math::
+        P^r = \max_c |P_t^{rc} - P_s^{rc}| \quad \text{(classwise, the paper)} \qquad
+        P^r = |\max_c P_t^{rc} - \max_c P_s^{rc}| \quad \text{(maxdiff, the author's code)}
+
+    Args:
+        scores_t: Class probabilities of the teacher (R, C).
+        scores_s: Class probabilities of the student (R, C) for the same slots.
+        score_mode: ``classwise`` or ``maxdiff``; the latter does not see that both are sure of different classes.
+
+    Returns:
+        Disagreement (R,), and (R,) bool whether the teacher's highest probability is above the student's.
+    """
+    best_t, best_s = scores_t.amax(dim=1), scores_s.amax(dim=1)
+    if score_mode == 'classwise':
+        return (scores_t - scores_s).abs().amax(dim=1), best_t > best_s
+    return (best_t - best_s).abs(), best_t > best_s
+
+
+@torch.no_grad()
+def general_instances(
+    scores_t: Tensor,
+    scores_s: Tensor,
+    boxes_t: Tensor,
+    boxes_s: Tensor,
+    img_shape: tuple[int, int],
+    num: int = 10,
+    iou_thr: float = 0.3,
+    pre_nms: int = 3000,
+    min_size: float = 10,
+    score_mode: str = 'classwise',
+    min_score: float = 0.0,
+) -> GeneralInstances:
+    """Select general instances as :func:`select_general_instances` does, and tell where each came from."""
+    _check_options(num, iou_thr, pre_nms, min_size, score_mode, min_score)
+    _check_tensors(scores_t, scores_s, boxes_t, boxes_s, img_shape)
+    scores, from_teacher = disagreement(scores_t, scores_s, score_mode=score_mode)
+    boxes = torch.where(from_teacher[:, None], boxes_t, boxes_s)
+    usable = scores.isfinite() & boxes.isfinite().all(dim=1) & (scores >= min_score)
+    # Stable, so that equal scores are taken in the order of the slots on every device.
+    order = scores.masked_fill(~usable, -1.0).argsort(descending=True, stable=True)[:pre_nms]
+    order = order[usable[order]]
+    clipped = _clip(boxes[order], img_shape)
+    large = ((clipped[:, 2:] - clipped[:, :2]) > min_size).all(dim=1)
+    order, clipped = order[large], clipped[large]
+    kept = _suppress(clipped, num, iou_thr)
+    slots = order[kept]
+    return GeneralInstances(clipped[kept], scores[slots], slots, from_teacher[slots])
+
+
+def select_general_instances(
+    scores_t: Tensor,
+    scores_s: Tensor,
+    boxes_t: Tensor,
+    boxes_s: Tensor,
+    img_shape: tuple[int, int],
+    num: int = 10,
+    iou_thr: float = 0.3,
+    pre_nms: int = 3000,
+    min_size: float = 10,
+    score_mode: str = 'classwise',
+    min_score: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Select the boxes of one image on which teacher and student disagree most.
+
+    Slots are scored by :func:`disagreement`; a slot's box is the teacher's where the teacher's highest class
+    probability is above the student's, else the student's. The ``pre_nms`` best slots are clipped to the image, small
+    ones are dropped, and the best are taken one after the other, whatever their class and level, unless they overlap
+    one that was taken. Slots whose score or box is not finite are skipped. No gradient flows; labels play no part.
+
+    Args:
+        scores_t: Class probabilities of the teacher (R, C) in [0, 1].
+        scores_s: Class probabilities of the student (R, C) for the same slots.
+        boxes_t: Decoded boxes of the teacher (R, 4), x1, y1, x2, y2 in pixels.
+        boxes_s: Decoded boxes of the student (R, 4).
+        img_shape: Height and width of the image without padding, in pixels.
+        num: K, the most instances of an image; at least 1.
+        iou_thr: Boxes that overlap a better one by more than this are dropped, in [0, 1].
+        pre_nms: Slots that are looked at, at least 1.
+        min_size: Boxes whose width or height is not above this are dropped, in pixels; at least 0.
+        score_mode: See :func:`disagreement`.
+        min_score: Slots with a lower score are no instances; in [0, 1].
+
+    Returns:
+        Boxes (k, 4) and scores (k,), highest first; k is at most ``num`` and may be 0.
+
+    Raises:
+        ConfigError: When an option is outside its range or a shape is wrong.
+
+    Example:
+        >>> teacher, student = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.85]])
+        >>> boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
+        >>> select_general_instances(teacher, student, boxes, boxes + 2, img_shape=(64, 64))
+        (tensor([[ 8.,  8., 40., 40.]]), tensor([0.7500]))
+    """
+    found = general_instances(
+        scores_t,
+        scores_s,
+        boxes_t,
+        boxes_s,
+        img_shape,
+        num,
+        iou_thr,
+        pre_nms,
+        min_size,
+        score_mode,
+        min_score,
+    )
+    return found.boxes, found.scores
+
+
+def _clip(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
+    height, width = img_shape[:2]
+    columns = boxes[:, 0::2].clamp(0, width)
+    rows = boxes[:, 1::2].clamp(0, height)
+    return torch.stack([columns[:, 0], rows[:, 0], columns[:, 1], rows[:, 1]], dim=1)
+
+
+def _suppress(boxes: Tensor, num: int, iou_thr: float) -> Tensor:
+    """Return the indices (k,) of the first ``num`` boxes that overlap none of those before; boxes come best first.
+
+    It stops after ``num``: neither the overlaps of all pairs nor the rest of the boxes are looked at.
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    left = torch.arange(len(boxes), device=boxes.device)
+    kept = []
+    while len(left) and len(kept) < num:
+        best, left = left[:1], left[1:]
+        kept.append(best)
+        corner = torch.maximum(boxes[best, :2], boxes[left, :2])
+        sides = (torch.minimum(boxes[best, 2:], boxes[left, 2:]) - corner).clamp(min=0)
+        shared = sides.prod(dim=1)
+        left = left[shared <= iou_thr * (areas[best] + areas[left] - shared)]
+    return torch.cat(kept) if kept else left
+
+
+def _check_options(
+    num: int,
+    iou_thr: float,
+    pre_nms: int,
+    min_size: float,
+    score_mode: str,
+    min_score: float,
+) -> None:
+    check_number(_OWNER, 'num', num, low=1, integer=True)
+    check_number(_OWNER, 'iou_thr', iou_thr, low=0, high=1)
+    check_number(_OWNER, 'pre_nms', pre_nms, low=1, integer=True)
+    check_number(_OWNER, 'min_size', min_size, low=0)
+    check_choice(_OWNER, 'score_mode', score_mode, SCORE_MODES)
+    check_number(_OWNER, 'min_score', min_score, low=0, high=1)
+
+
+def _check_tensors(
+    scores_t: Tensor, scores_s: Tensor, boxes_t: Tensor, boxes_s: Tensor, img_shape: tuple[int, int]
+) -> None:
+    if scores_t.dim() != 2 or scores_t.shape != scores_s.shape or scores_t.shape[1] == 0:
+        raise ConfigError(
+            f'{_OWNER}: scores_t and scores_s must be (R, C) of the same slots and classes, got '
+            f'{tuple(scores_t.shape)} and {tuple(scores_s.shape)}'
+        )
+    for name, boxes in (('boxes_t', boxes_t), ('boxes_s', boxes_s)):
+        if tuple(boxes.shape) != (len(scores_t), 4):
+            raise ConfigError(
+                f'{_OWNER}: {name} must be ({len(scores_t)}, 4), one box per slot, got {tuple(boxes.shape)}'
+            )
+    if len(img_shape) < 2 or min(img_shape[:2]) < 1:
+        raise ConfigError(f'{_OWNER}: img_shape must be (height, width), got {tuple(img_shape)}')
