@@ -23,6 +23,8 @@ class ConvConnector(nn.Module):
         out_channels: Channels of the teacher's map, at least 1.
         kernel_size: Side of the kernel, an odd number.
         bias: Whether the convolution adds a bias.
+        identity: Whether the convolution starts as the identity (Dirac kernel, bias 0), so that the first step compares
+            the student's own feature; needs as many output as input channels.
 
     Raises:
         ConfigError: When an option is out of its range, or an input has another shape.
@@ -34,7 +36,12 @@ class ConvConnector(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, bias: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        bias: bool = False,
+        identity: bool = False,
     ) -> None:
         """Build the layer."""
         super().__init__()
@@ -53,6 +60,18 @@ class ConvConnector(nn.Module):
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias
         )
+        if identity:
+            self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        if self.conv.in_channels != self.conv.out_channels:
+            raise ConfigError(
+                f'ConvConnector: identity=True needs as many output as input channels, got {self.conv.in_channels} and '
+                f'{self.conv.out_channels}; remove it'
+            )
+        nn.init.dirac_(self.conv.weight)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map ``feature`` (B, in_channels, h, w) to (B, out_channels, h, w)."""

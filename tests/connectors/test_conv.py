@@ -22,6 +22,21 @@ def test_keeps_the_size_of_the_map(kernel_size, size):
     assert connector.conv.bias.shape == (6,)
 
 
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_may_start_as_identity_and_is_trained(kernel_size):
+    connector = ConvConnector(4, 4, kernel_size, bias=True, identity=True)
+    feature = torch.randn(2, 4, 3, 5)
+    torch.testing.assert_close(connector(feature), feature)
+    connector(feature).square().sum().backward()
+    assert connector.conv.weight.grad.all()
+    assert connector.conv.bias.grad.any()
+
+
+def test_identity_needs_equal_channels():
+    with pytest.raises(ConfigError, match='identity=True needs as many .* got 4 and 6; remove it'):
+        ConvConnector(4, 6, identity=True)
+
+
 def test_builds_from_a_config_and_runs_under_autocast(device):
     config = {'type': 'castkd.ConvConnector', 'in_channels': 4, 'out_channels': 3}
     connector = MODELS.build(config).to(device)
