@@ -33,7 +33,7 @@ def test_may_start_as_identity_and_is_trained(kernel_size):
 
 
 def test_identity_needs_equal_channels():
-    with pytest.raises(ConfigError, match='identity=True needs as many .* got 4 and 6; remove it'):
+    with pytest.raises(ConfigError, match=r'identity=True needs as many .* got 4 and 6; remove it'):
         ConvConnector(4, 6, identity=True)
 
 
