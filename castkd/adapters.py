@@ -5,6 +5,7 @@ All calls go through the network's public methods, so a network needs no change 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 
 from castkd.errors import ConfigError
 from castkd.semantic import IGNORE, most_likely
+from castkd.taps import Tap
+
+# Parts of a network that know no classes.
+_WITHOUT_CLASSES = {'backbone', 'neck'}
 
 
 class DetectionAdapter:
@@ -55,6 +60,19 @@ class DetectionAdapter:
         if not keep:
             return _times_zero(network.loss(inputs, samples))
         return network.loss(inputs[keep], [samples[index] for index in keep])
+
+    def class_axis(self, network: nn.Module, tap: Tap) -> int | None:
+        """Return the axis of a tap along which classes lie, None for a tap that holds a feature.
+
+        Raises:
+            ConfigError: When that cannot be told: heads of detectors lay out classes in ways of their own.
+        """
+        if tap.module.split('.')[0] in _WITHOUT_CLASSES:
+            return None
+        raise ConfigError(
+            f'tap {tap.path!r} of {type(network).__name__} may hold classes, and where is not known; tap its '
+            'backbone or neck'
+        )
 
 
 class QuerySegmentorAdapter(DetectionAdapter):
@@ -161,6 +179,14 @@ class SemanticAdapter(DetectionAdapter):
                 return network.loss(inputs, samples)
             with _losses_of_images(network, keep):
                 return network.loss(inputs, samples)
+
+    def class_axis(self, network: nn.Module, tap: Tap) -> int | None:
+        """Return 1 for the output of a head or of its classifier, None for everything before it."""
+        module = tap.resolve(network)
+        givers = [
+            part for head in _heads(network) for part in (head, getattr(head, 'conv_seg', None))
+        ]
+        return 1 if module in givers and not tap.reads_input else None
 
 
 def _unmoved(sample: Any, size: tuple[int, int]) -> Any:  # noqa: ANN401 - data samples
@@ -282,6 +308,29 @@ def frozen_batch_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for module in norms:
             module.track_running_stats = True
+
+
+@contextmanager
+def single_values_in_one_line(model: nn.Module) -> Iterator[None]:
+    """Name the batch norm of ``model`` that trains on a single value per channel inside the context.
+
+    Raises:
+        ConfigError: When one did: a map of one image was pooled to 1 x 1, and a value has no variance.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith('Expected more than 1 value per channel'):
+            raise
+        names = {id(module): name for name, module in model.named_modules()}
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        owners = [id(frame.f_locals.get('self')) for frame in reversed(frames)]
+        where = next((names[owner] for owner in owners if owner in names), 'student')
+        raise ConfigError(
+            f'model.{where} normalises one value per channel: this process trains on one image of a view, pooled to '
+            '1 x 1 there. Give it two (train_dataloader.batch_size and batch_sampler.counts), or take '
+            "sync_bn='torch' and several processes"
+        ) from error
 
 
 def _times_zero(losses: dict) -> dict:

@@ -48,6 +48,8 @@ class Pass:
         grad: Whether gradients flow through the run (never for teachers).
         targets: Where a ``loss`` run takes its targets; None means the view's data samples.
         drop_empty: Whether a ``loss`` run leaves out images without any target.
+        own_classes: Those of ``taps`` that a teacher with other classes gives in its own, for a reader that maps them;
+            all others come in the student's order of classes, or are refused.
     """
 
     network: str
@@ -57,6 +59,7 @@ class Pass:
     grad: bool = True
     targets: PseudoTargets | None = None
     drop_empty: bool = False
+    own_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the kind."""
@@ -81,7 +84,10 @@ class Pass:
             )
         chosen = losses[0] if losses else max(self, other, key=lambda request: DEPTH[request.kind])
         taps = tuple(dict.fromkeys(self.taps + other.taps))
-        return replace(chosen, taps=taps, grad=self.grad or other.grad)
+        # A tap that anyone wants in the student's classes is given so.
+        mapped = {tap for item in (self, other) for tap in item.taps if tap not in item.own_classes}
+        own = tuple(tap for tap in taps if tap not in mapped)
+        return replace(chosen, taps=taps, grad=self.grad or other.grad, own_classes=own)
 
 
 @dataclass

@@ -246,8 +246,9 @@ class QueryPseudoLabeler(PseudoLabeler):
         self.taps = (f'{head}[0][-1]', f'{head}[1][-1]')
 
     def request(self, targets: PseudoTargets) -> Pass:
-        """Ask for the head's raw outputs."""
-        return Pass(targets.teacher, targets.view, 'forward', taps=self.taps, grad=False)
+        """Ask for the head's raw outputs, whose labels are mapped here."""
+        taps = {'taps': self.taps, 'own_classes': self.taps}
+        return Pass(targets.teacher, targets.view, 'forward', **taps, grad=False)
 
     def candidates(self, result: PassResult, teacher: Teacher, samples: list) -> list[InstanceData]:
         """Return one instance per query whose most likely class is an object, best first."""

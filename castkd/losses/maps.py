@@ -22,16 +22,28 @@ def resize_maps(maps: Tensor, size: tuple[int, int], align_corners: bool = False
     return resized.squeeze(1).unflatten(0, maps.shape[:2])
 
 
+def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize label maps (B, H, W) to ``size``, long; the nearest pixel decides."""
+    # Labels are small numbers, which float32 holds exactly.
+    return F.interpolate(labels[:, None].float(), size=size, mode='nearest')[:, 0].long()
+
+
 def paired(
-    owner: str, student: Tensor, teacher: Tensor, *, same_channels: bool = True
+    owner: str,
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    same_channels: bool = True,
+    same_grid: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Check two maps, and return them in full precision, the teacher's without gradient.
 
     Args:
         owner: Name of the loss, for the error.
         student: (B, C, h, w).
-        teacher: (B, C, h, w), or (B, D, h, w) where ``same_channels`` is off.
+        teacher: (B, C, h, w); (B, D, ...) without ``same_channels``, (B, ..., h', w') without ``same_grid``.
         same_channels: Whether both need the same number of channels.
+        same_grid: Whether both need the same height and width.
 
     Returns:
         Both maps, float32 where they were of half precision.
@@ -48,7 +60,7 @@ def paired(
             f'{owner}: student has {channels} channels and teacher {teacher.shape[1]}; logits need the same '
             'classes in both networks, features a connector such as castkd.ConvConnector'
         )
-    if [len(teacher), *teacher.shape[2:]] != [batch, *grid]:
+    if len(teacher) != batch or (same_grid and [*teacher.shape[2:]] != grid):
         raise ConfigError(
             f'{owner}: teacher must have batch and grid {(batch, *grid)} like student, got '
             f'{(len(teacher), *teacher.shape[2:])}; tap maps of the same stride or resize one'
@@ -74,6 +86,4 @@ def labels_on_grid(owner: str, target: Tensor, student: Tensor) -> Tensor:
         raise ConfigError(
             f'{owner}: target must be ({len(student)}, H, W) integers, got {tuple(target.shape)} {target.dtype}'
         )
-    # Labels are small numbers, which float32 holds exactly.
-    resized = F.interpolate(target[:, None].float(), size=student.shape[2:], mode='nearest')
-    return resized[:, 0].long()
+    return resize_labels(target, student.shape[2:])

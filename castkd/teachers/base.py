@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from castkd.adapters import adapter_for
 from castkd.checks import check_number
-from castkd.errors import ConfigError, near_names
+from castkd.errors import ConfigError, in_one_line, near_names
+from castkd.losses.maps import resize_labels
 from castkd.registry import build_model
 from castkd.semantic import IGNORE, padded_shape
 from castkd.structures import Pass, PassResult
-from castkd.taps import record_taps
+from castkd.taps import Tap, record_taps
 from castkd.teachers.normalization import InputConverter
 
 
@@ -32,7 +33,7 @@ class Teacher:
         model: Config of the teacher network, or the network.
         classes: Names of the classes it predicts; None when its checkpoint tells.
         class_mapping: Its class name -> the student's class name, or None for a class to leave out. None when both
-            have the same classes.
+            have the same classes in the same order.
         input_scale: Factor of its image size to the student's, for a teacher that wants larger images.
 
     Attributes:
@@ -58,6 +59,7 @@ class Teacher:
         self.input_scale = input_scale
         self._convert: Callable | None = None
         self._label_table: Tensor | None = None
+        self._student_count = 0
         self.freeze()
 
     def freeze(self) -> None:
@@ -69,7 +71,7 @@ class Teacher:
         """Prepare for one student: its image normalisation and its classes.
 
         Raises:
-            ConfigError: When the class sets differ and no mapping covers it.
+            ConfigError: When the class sets differ and no mapping covers it, or a mapping has no classes to map to.
         """
         self._convert = InputConverter(
             student.data_preprocessor, self.model.data_preprocessor, self.input_scale
@@ -79,6 +81,11 @@ class Teacher:
             print_log(f'teacher {self.name!r}: images are converted for it: {words}', 'current')
         if student_classes is not None:
             self.match_classes(tuple(student_classes))
+        elif self.class_mapping:
+            raise ConfigError(
+                f'teacher {self.name!r} has a class_mapping, but the classes of the student are not known; set '
+                'model.classes'
+            )
 
     def match_classes(self, student_classes: tuple[str, ...]) -> None:
         """Prepare the table from the teacher's class indices to the student's.
@@ -108,6 +115,7 @@ class Teacher:
                 )
             table.append(-1 if target is None else student_classes.index(target))
         self._label_table = torch.tensor(table)
+        self._student_count = len(student_classes)
 
     def run(self, request: Pass, inputs: Tensor, samples: list) -> PassResult:
         """Run the network for one pass, without gradient.
@@ -119,7 +127,11 @@ class Teacher:
 
         Returns:
             The result; predictions are in the student's labels and pixels. A segmentor's have ``pred_sem_seg`` with
-            ``data`` (class indices, 255 where the student has no such class) and ``scores``, each (1, H, W).
+            ``data`` (class indices, 255 where the student has no such class) and ``scores``, each (1, H, W). Taps that
+            hold classes are in the student's order too, but for ``request.own_classes``.
+
+        Raises:
+            ConfigError: When a tap holds classes that are not the student's one to one.
         """
         adapter = adapter_for(self.model)
         inputs, own_samples = self._converted(inputs, samples)
@@ -135,7 +147,10 @@ class Teacher:
                     self._to_student(prediction, sample)
                     for prediction, sample in zip(predictions, samples, strict=True)
                 ]
-        result.taps = taps
+        result.taps = {
+            path: value if path in request.own_classes else self._in_student_order(path, value)
+            for path, value in taps.items()
+        }
         return result
 
     def predict(self, inputs: Tensor, samples: list) -> list:
@@ -175,6 +190,23 @@ class Teacher:
             )
         return self._convert(inputs, samples)
 
+    def _in_student_order(self, path: str, value: Any) -> Any:  # noqa: ANN401 - a tap holds anything
+        places = list(range(self._student_count))
+        if self._label_table is None or self._label_table.tolist() == places:
+            return value
+        with in_one_line(f'teacher {self.name!r} has other classes than the student: '):
+            axis = adapter_for(self.model).class_axis(self.model, Tap.parse(path))
+        if axis is None:
+            return value
+        found, order = self._label_table.sort()
+        if found.tolist() != places:
+            raise ConfigError(
+                f'teacher {self.name!r}: tap {path!r} holds its classes {self.classes}, which class_mapping does not '
+                "bring to the student's one to one; compare features (backbone, neck, decode_head.conv_seg:input), or "
+                'learn from its labels (castkd.PseudoLabel)'
+            )
+        return _reordered(value, axis, order)
+
     def _to_student(self, prediction: Any, sample: Any) -> Any:  # noqa: ANN401 - data samples
         if 'pred_sem_seg' in prediction:
             return self._map_to_student(prediction.pred_sem_seg, sample)
@@ -193,11 +225,19 @@ class Teacher:
         labels = labels.masked_fill(labels < 0, IGNORE)
         if self.input_scale != 1.0:
             shape = padded_shape(sample)
-            labels = nn.functional.interpolate(labels[None].float(), size=shape)[0].long()
+            labels = resize_labels(labels, shape)
             scores = nn.functional.interpolate(scores[None], size=shape)[0]
         mapped = sample.clone()
         mapped.pred_sem_seg = PixelData(data=labels, scores=scores)
         return mapped
+
+
+def _reordered(value: Any, axis: int, order: Tensor) -> Any:  # noqa: ANN401 - tensors, or lists of them
+    if torch.is_tensor(value):
+        # Another number of channels is another set of classes, such as the borders that STDC's third head learns.
+        fits = value.shape[axis] == len(order)
+        return value.index_select(axis, order.to(value.device)) if fits else value
+    return [_reordered(item, axis, order) for item in value]
 
 
 def _rescaled(instances: InstanceData, scale: float, shape: tuple[int, int]) -> InstanceData:
