@@ -10,7 +10,7 @@ CLEAN := build dist castkd.egg-info .pytest_cache .ruff_cache
 help:  ## list the targets
 	@echo 'Targets (each makes the environment first where it needs one):'
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
-	@echo 'Variables: VENV=.venv  PYTHON=python3.11  TORCH_INDEX=URL  EXTRAS="mm dev vfm"  ARGS="..." (for pytest, benchmarks)'
+	@echo 'Variables: VENV=.venv  PYTHON=python3.11  TORCH_INDEX=URL  EXTRAS="mm dev"  ARGS="..." (for pytest, benchmarks)'
 
 env:  ## make or complete the environment in $(VENV)
 	@tools/setup_env.sh $(VENV)

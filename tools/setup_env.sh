@@ -5,7 +5,7 @@
 #
 # PYTHON       interpreter for a new environment (default: python3.11, then 3.12, then 3.10)
 # TORCH_INDEX  index that serves PyTorch (default: pip's own configuration decides); remembered
-# EXTRAS       requirement files to install (default: "mm dev"; "vfm" is the other one)
+# EXTRAS       requirement files to install (default: "mm vfm dev")
 # MAX_JOBS     parallel compilations (default: number of cores)
 #
 # Exit status 2: the machine lacks something that only its owner can install; one line says what.
@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=${1:-.venv}
-extras=${EXTRAS:-mm dev}
+extras=${EXTRAS:-mm vfm dev}
 stamps=$venv/.castkd
 
 say() { printf 'castkd: %s\n' "$*" >&2; }
