@@ -147,7 +147,7 @@ def test_cast_runs_all_stages(finished):
     assert (work_dir / 'finetune' / 'pictures' / 'iter_4.png').exists()
     for key in state_of(work_dir, 'distill'):
         assert key.startswith(('student.', 'objectives.cast.projector.', 'step')), key
-    # T20: the last stage has no projector that weight decay could change.
+    # The last stage has no projector that weight decay could change.
     assert all(key.startswith(('student.', 'step')) for key in state_of(work_dir, 'finetune'))
 
 

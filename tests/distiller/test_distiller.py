@@ -119,7 +119,7 @@ class TestPlan:
 
 
 class TestRouting:
-    """T17 and T18 of the CAST sheet."""
+    """Which parameters each term of CAST trains."""
 
     def test_contrast_reaches_encoder_and_projector_only(self):
         distiller = build(dict(cast=CAST))
@@ -153,7 +153,7 @@ class TestRouting:
         assert distiller.student.backbone.bn1.track_running_stats
 
     def test_supervised_only_equals_plain_model(self):
-        """T32: with both lambdas zero the loss is plain Mask2Former's."""
+        """With both lambdas zero the loss is plain Mask2Former's."""
         objectives = {
             'sup': dict(type='castkd.Supervised'),
             'unsup': {**OBJECTIVES['unsup'], 'weight': 0.0},
@@ -300,7 +300,7 @@ class TestState:
             assert torch.equal(value, expected[key])
 
     def test_schedules_go_on_after_loading(self):
-        """T25: weight and temperature follow the step that is in the checkpoint."""
+        """Weight and temperature follow the step that is in the checkpoint."""
         temperature = dict(type='Linear', start=0.4, end=0.1, steps=3)
         cast = copy.deepcopy({**CAST, 'weight': dict(type='Window', value=0.1, begin=2, end=9)})
         cast['loss']['temperature'] = temperature

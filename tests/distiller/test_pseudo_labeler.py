@@ -36,7 +36,6 @@ def predictions(scores):
 
 @pytest.mark.parametrize('scores', [(0.9, 0.31, 0.30, 0.1), (0.1, 0.30, 0.9, 0.31)])
 def test_threshold_is_strict_and_order_free(teacher, scores):
-    """T26."""
     sample = predictions(scores)
     view = make_sample(np.zeros((0, 32, 32)), [])
     labeler = InstancePseudoLabeler(score_thr=0.3)
@@ -53,7 +52,6 @@ def test_threshold_is_strict_and_order_free(teacher, scores):
 
 
 def test_no_detection_gives_an_empty_list_of_the_right_size(teacher):
-    """T28."""
     view = make_sample(np.zeros((0, 32, 48)), [])
     sample = predictions(())
     sample.pred_instances.masks = torch.zeros(0, 32, 48, dtype=torch.bool)
@@ -131,7 +129,7 @@ def test_boxes_alone_have_no_overlaps_to_settle(teacher):
 
 
 def test_guided_distillation_filter(teacher):
-    """T29: class no-object, low probability and small soft area are left out."""
+    """Class no-object, low probability and small soft area are left out."""
     cls_logits = torch.tensor([[[3.0, 0, 0], [0.5, 0, 0], [0, 0, 4.0], [0, 3.0, 0]]])
     mask_logits = torch.full((1, 4, 8, 8), -30.0)
     mask_logits[0, :3, :3, :3] = 30.0

@@ -1,4 +1,4 @@
-"""The set loss that CAST builds on is mmdet's; these are the properties that CAST relies on (T31)."""
+"""The set loss that CAST builds on is mmdet's; these are the properties that CAST relies on."""
 
 import numpy as np
 import pytest

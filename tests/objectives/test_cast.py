@@ -68,7 +68,7 @@ def test_pool_is_all_weak_views_and_logits_are_detached(objective):
 
 
 def test_shared_projector_gradient_is_the_weak_path_alone(objective):
-    """T19: the strong side is a fixed target."""
+    """The strong side is a fixed target."""
     loss = build_model(dict(type='castkd.InstancePixelContrast', num_negatives=None, cue='uniform'))
     objective.loss = loss
     step = make_step()

@@ -88,7 +88,7 @@ class TestTeacher:
         ]
 
     def test_weight_of_the_paper(self):
-        """Two cross-entropies and 5 times the two-sided distance; here of the sheet's tensors."""
+        """Two cross-entropies and 5 times the two-sided distance; here of two waves."""
         objective = DualPath()
         step = Step(0, {}, {})
         for view, logits in zip(objective.views, waves(), strict=True):
