@@ -3,16 +3,24 @@
 from castkd.architectures.deeplab import BACKBONES, deeplabv3plus
 from castkd.architectures.instance import mask2former, solov2
 from castkd.architectures.semantic import HEADS, label_assisted, resnet_segmentor, stdc
+from castkd.architectures.single_stage import atss, fcos, gfl, retinanet
 from castkd.architectures.transformers import pvt_v2_fpn, segformer, stage_channels
+from castkd.architectures.two_stage import faster_rcnn, mask_rcnn
 
 __all__ = [
     'BACKBONES',
     'HEADS',
+    'atss',
     'deeplabv3plus',
+    'faster_rcnn',
+    'fcos',
+    'gfl',
     'label_assisted',
     'mask2former',
+    'mask_rcnn',
     'pvt_v2_fpn',
     'resnet_segmentor',
+    'retinanet',
     'segformer',
     'solov2',
     'stage_channels',

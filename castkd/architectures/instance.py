@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from castkd.architectures.parts import (
     BATCH_NORM,
     DEPTHS,
-    MEAN,
-    STD,
-    pretrained_init,
+    detector_preprocessor,
+    resnet,
     resnet_channels,
 )
 from castkd.checks import check_choice
@@ -57,8 +56,8 @@ def mask2former(
     return {
         '_scope_': 'mmdet',
         'type': 'Mask2Former',
-        'data_preprocessor': _preprocessor(),
-        'backbone': _resnet(depth, base_channels, norm_eval, pretrained),
+        'data_preprocessor': detector_preprocessor(masks=True),
+        'backbone': resnet(depth, base_channels, norm_eval=norm_eval, pretrained=pretrained),
         'panoptic_head': {
             'type': 'Mask2FormerHead',
             'in_channels': resnet_channels(depth, base_channels),
@@ -143,8 +142,8 @@ def solov2(
     return {
         '_scope_': 'mmdet',
         'type': 'SOLOv2',
-        'data_preprocessor': _preprocessor(),
-        'backbone': _resnet(depth, base_channels, norm_eval, pretrained),
+        'data_preprocessor': detector_preprocessor(masks=True),
+        'backbone': resnet(depth, base_channels, norm_eval=norm_eval, pretrained=pretrained),
         'neck': {
             'type': 'FPN',
             'in_channels': resnet_channels(depth, base_channels),
@@ -205,33 +204,6 @@ def _grid_head(
             'alpha': 0.25,
             'loss_weight': 1.0,
         },
-    }
-
-
-def _preprocessor() -> dict:
-    return {
-        'type': 'DetDataPreprocessor',
-        'mean': list(MEAN),
-        'std': list(STD),
-        'bgr_to_rgb': True,
-        'pad_size_divisor': 32,
-        'pad_mask': True,
-        'mask_pad_value': 0,
-    }
-
-
-def _resnet(depth: int, base_channels: int, norm_eval: bool, pretrained: str | None) -> dict:
-    return {
-        'type': 'ResNet',
-        'depth': depth,
-        'base_channels': base_channels,
-        'num_stages': 4,
-        'out_indices': (0, 1, 2, 3),
-        'frozen_stages': -1,
-        'norm_cfg': BATCH_NORM,
-        'norm_eval': norm_eval,
-        'style': 'pytorch',
-        'init_cfg': pretrained_init(pretrained),
     }
 
 

@@ -16,9 +16,45 @@ def resnet_channels(depth: int, base_channels: int) -> list[int]:
     return [base_channels * expansion * 2**level for level in range(4)]
 
 
+def resnet(
+    depth: int,
+    base_channels: int,
+    *,
+    norm_eval: bool,
+    pretrained: str | None,
+    frozen_stages: int = -1,
+) -> dict:
+    """Return an mmdet ResNet with its four stages; ``norm_eval`` keeps the statistics of its batch norms."""
+    return {
+        'type': 'ResNet',
+        'depth': depth,
+        'base_channels': base_channels,
+        'num_stages': 4,
+        'out_indices': (0, 1, 2, 3),
+        'frozen_stages': frozen_stages,
+        'norm_cfg': BATCH_NORM,
+        'norm_eval': norm_eval,
+        'style': 'pytorch',
+        'init_cfg': pretrained_init(pretrained),
+    }
+
+
 def pretrained_init(checkpoint: str | None) -> dict | None:
     """Return the ``init_cfg`` of a backbone that starts from a checkpoint; None starts from random weights."""
     return {'type': 'Pretrained', 'checkpoint': checkpoint} if checkpoint else None
+
+
+def detector_preprocessor(*, masks: bool = False) -> dict:
+    """Return mmdet's image preprocessing with the means of ImageNet; ``masks`` pads instance masks with the images."""
+    padding = {'pad_mask': True, 'mask_pad_value': 0} if masks else {}
+    return {
+        'type': 'DetDataPreprocessor',
+        'mean': list(MEAN),
+        'std': list(STD),
+        'bgr_to_rgb': True,
+        'pad_size_divisor': 32,
+        **padding,
+    }
 
 
 def segmentor_preprocessor() -> dict:

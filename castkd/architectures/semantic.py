@@ -13,7 +13,7 @@ from castkd.architectures.parts import (
     resnet_channels,
     segmentor,
 )
-from castkd.checks import check_choice
+from castkd.checks import check_choice, check_number
 
 #: Decode heads on a ResNet of stride 8: Long et al. (CVPR 2015), Chen et al. (arXiv 1706.05587), Zhao et al.
 #: (CVPR 2017), Yuan et al. (ECCV 2020).
@@ -34,6 +34,7 @@ def resnet_segmentor(
     num_convs: int = 2,
     auxiliary: bool = True,
     deep_stem: bool = False,
+    dropout: float = 0.1,
     pretrained: str | None = None,
 ) -> dict:
     """Return an mmseg segmentor: a ResNet of stride 8 with a head behind it.
@@ -52,16 +53,18 @@ def resnet_segmentor(
         auxiliary: Whether a second, smaller head on the third stage is trained too, at 0.4 of the weight. OCRNet has it
             always.
         deep_stem: Whether three 3 x 3 convolutions stand for the first one of 7 x 7 (``ResNetV1c``).
+        dropout: Share of the channels that the heads drop before their classifier, in [0, 1).
         pretrained: Checkpoint of the backbone; None starts from random weights.
 
     Returns:
         Config with ``_scope_='mmseg'``.
 
     Raises:
-        ConfigError: When there is no such head or depth.
+        ConfigError: When there is no such head or depth, or the dropout is out of its range.
     """
     check_choice('resnet_segmentor', 'head', head, HEADS)
     check_choice('resnet_segmentor', 'depth', depth, DEPTHS)
+    check_number('resnet_segmentor', 'dropout', dropout, low=0, high=1, high_open=True)
     own = {
         'fcn': {'type': 'FCNHead', 'num_convs': num_convs, 'concat_input': num_convs > 0},
         'deeplabv3': {'type': 'ASPPHead', 'dilations': (1, 12, 24, 36)},
@@ -69,9 +72,10 @@ def resnet_segmentor(
         'ocrnet': {'type': 'OCRHead', 'ocr_channels': max(channels // 2, 1)},
     }
     widths = resnet_channels(depth, base_channels)
-    decode = _decode_head(own[head], num_classes, widths, 3, channels, 1.0)
-    smaller = {'type': 'FCNHead', 'num_convs': 1, 'concat_input': False}
-    second = _decode_head(smaller, num_classes, widths, 2, max(channels // 2, 1), 0.4)
+    shared = {'num_classes': num_classes, 'dropout_ratio': dropout}
+    decode = _decode_head({**own[head], **shared}, widths, 3, channels, 1.0)
+    smaller = {'type': 'FCNHead', 'num_convs': 1, 'concat_input': False, **shared}
+    second = _decode_head(smaller, widths, 2, max(channels // 2, 1), 0.4)
     model = segmentor(
         backbone=_dilated_resnet(depth, base_channels, deep_stem, pretrained), decode_head=decode
     )
@@ -81,15 +85,11 @@ def resnet_segmentor(
     return {**model, 'auxiliary_head': second} if auxiliary else model
 
 
-def _decode_head(
-    own: dict, num_classes: int, widths: list[int], stage: int, channels: int, weight: float
-) -> dict:
+def _decode_head(own: dict, widths: list[int], stage: int, channels: int, weight: float) -> dict:
     return {
         **own,
-        'num_classes': num_classes,
         'norm_cfg': BATCH_NORM,
         'align_corners': False,
-        'dropout_ratio': 0.1,
         'in_channels': widths[stage],
         'in_index': stage,
         'channels': channels,
