@@ -12,7 +12,7 @@ from rich.console import Console
 from castkd.apis.pictures import picture_options, recipe_pictures
 from castkd.engine.dry_run import StagePlan, plan_tables
 from castkd.engine.manifest import DONE, Manifest
-from castkd.engine.recipe import TRAIN, Recipe
+from castkd.engine.recipe import PSEUDO_LABEL, TRAIN, Recipe
 from castkd.errors import CastkdError, ConfigError, near_names
 from castkd.files import write_file
 from castkd.visualization.curves import loss_curves, read_scalars, scalar_curves
@@ -119,6 +119,7 @@ def report_rows(recipe: Recipe, manifest: Manifest) -> list[ReportRow]:
             metrics={key: _finite(value) for key, value in record.metrics.items()},
             seconds=record.seconds,
             resumed=record.resumed,
+            of_labels=record.kind == PSEUDO_LABEL,
         )
         rows.append(row)
     return rows

@@ -17,6 +17,7 @@ from castkd.engine.recipe import TRAIN, Recipe
 from castkd.errors import DataError
 from castkd.visualization.curves import read_scalars
 from castkd.visualization.report import (
+    UNITS,
     ReportRow,
     count_text,
     images_text,
@@ -213,7 +214,8 @@ class StudyResults:
     def table(self) -> Table:
         """Return the table for the terminal."""
         headings, rows = self.cells()
-        return terminal_table(str(self.recipe.path), headings, rows, images_width=10)
+        title = str(self.recipe.path)
+        return terminal_table(title, headings, rows, images_width=10, caption=UNITS)
 
     def markdown(self) -> str:
         """Return the table as Markdown, with a line on what it is of."""
@@ -231,6 +233,7 @@ class StudyResults:
             '|' + '---|' * len(headings),
             *('| ' + ' | '.join(cell.replace('|', '\\|') for cell in row) + ' |' for row in rows),
             '',
+            UNITS,
             'std: standard deviation (n - 1). To first row: mean and deviation of the differences, paired by seed.',
         ]
         return '\n'.join(lines) + '\n'

@@ -24,6 +24,7 @@ from castkd.engine.data_check import check_loader_data
 from castkd.engine.stage import unwrapped
 from castkd.errors import ConfigError, DataError, in_one_line
 from castkd.files import write_file
+from castkd.visualization.report import with_unit
 
 VISUALIZATION = {
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
@@ -131,5 +132,5 @@ def _write(out: str | Path, cfg: Config, checkpoint: str | Path, metrics: dict) 
 def _print(metrics: Mapping[str, float], title: str) -> None:
     table = Table('metric', 'value', title=title)
     for name, value in metrics.items():
-        table.add_row(name, f'{value:.4f}')
+        table.add_row(with_unit(name), f'{value:.4f}')
     Console().print(table)

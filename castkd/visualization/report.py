@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from rich import box
 from rich.table import Table
 
-# Last part of a metric's name -> heading, in the order of the columns.
+# Last part of a metric's name -> heading, in the order of the columns. Without % it is a number in [0, 1].
 _HEADINGS = {
     'segm_mAP': 'mask AP',
     'segm_mAP_50': 'mask AP50',
@@ -19,12 +19,13 @@ _HEADINGS = {
     'AP': 'AP',
     'AP@50': 'AP50',
     'AP50': 'AP50',
-    'mIoU': 'mIoU',
-    'mAcc': 'mAcc',
+    'mIoU': 'mIoU %',
+    'mAcc': 'mAcc %',
     'precision': 'prec.',
     'recall': 'recall',
 }
 _MAX_COLUMNS = 4
+UNITS = 'Scores are numbers from 0 to 1; where the heading has a %, from 0 to 100.'
 _RESUMED = '+ resumed: the time of all processes; one that was killed counts until its last file'
 
 
@@ -41,6 +42,7 @@ class ReportRow:
         metrics: Number per metric name of the last validation; None for what could not be computed.
         seconds: Wall time of all processes that worked on the stage.
         resumed: How often the stage was taken up again; ``seconds`` of a killed process end with its last file.
+        of_labels: Whether the stage labelled images: all its metrics are numbers in [0, 1], mIoU too.
     """
 
     stage: str
@@ -51,13 +53,23 @@ class ReportRow:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     seconds: float = 0.0
     resumed: int = 0
+    of_labels: bool = False
+
+    def shown(self, name: str, heading: str) -> float | None:
+        """Return a metric in the unit of its heading."""
+        value = self.metrics.get(name)
+        return 100 * value if value is not None and self.of_labels and '%' in heading else value
 
 
 def result_table(rows: Sequence[ReportRow], title: str) -> Table:
     """Return the table for the terminal."""
     headings, cells = table_cells(rows)
-    caption = _RESUMED if any(row.resumed for row in rows) else None
-    return terminal_table(title, headings, cells, images_width=14, caption=caption)
+    return terminal_table(title, headings, cells, images_width=14, caption=_caption(rows))
+
+
+def _caption(rows: Sequence[ReportRow]) -> str:
+    """Return what has to be known about the numbers of a table."""
+    return '\n'.join([UNITS, _RESUMED] if any(row.resumed for row in rows) else [UNITS])
 
 
 def terminal_table(
@@ -93,7 +105,7 @@ def table_cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
     headings = ['stage', 'images', 'steps', 'params', *names.values(), 'time']
     cells = []
     for row in rows:
-        numbers = [_metric_text(row.metrics.get(name)) for name in names]
+        numbers = [_metric_text(row.shown(name, heading)) for name, heading in names.items()]
         cells.append(
             [
                 row.label,
@@ -142,6 +154,11 @@ def is_summary(name: str) -> bool:
     return name.split('/')[-1] in _HEADINGS
 
 
+def with_unit(name: str) -> str:
+    """Return a metric's name, with its unit when that is percent."""
+    return f'{name} %' if _HEADINGS.get(name.split('/')[-1], '').endswith('%') else name
+
+
 def render_report(
     title: str,
     rows: Sequence[ReportRow],
@@ -169,7 +186,7 @@ def render_report(
     environment = Environment(loader=PackageLoader('castkd.visualization'), autoescape=True)
     return environment.get_template('report.html').render(
         title=title,
-        caption=_RESUMED if any(row.resumed for row in rows) else '',
+        caption=_caption(rows),
         headings=headings,
         cells=cells,
         costs=_costs(rows),

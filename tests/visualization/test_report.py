@@ -14,6 +14,7 @@ from castkd.visualization.report import (
     result_table,
     shown_metrics,
     table_cells,
+    with_unit,
 )
 
 ROWS = [
@@ -94,9 +95,29 @@ def test_durations(seconds, text):
 
 def test_known_metrics_come_in_a_fixed_order_and_unknown_ones_only_when_alone():
     found = shown_metrics([{'x/mIoU': 1, 'own': 2, 'coco/segm_mAP_50': 1}, {'coco/segm_mAP': 1}])
-    assert list(found.values()) == ['mask AP', 'mask AP50', 'mIoU']
+    assert list(found.values()) == ['mask AP', 'mask AP50', 'mIoU %']
     assert shown_metrics([{'own': 2, 'other': 1}]) == {'own': 'own', 'other': 'other'}
     assert shown_metrics([]) == {}
+
+
+def test_percent_is_told_from_numbers_up_to_one_and_a_column_has_one_unit():
+    rows = [
+        ReportRow('student', 'student', metrics={'mIoU': 61.25, 'mAcc': 70.5}),
+        ReportRow('label', 'label', metrics={'mIoU': 0.5, 'recall': 0.25}, of_labels=True),
+    ]
+    headings, cells = table_cells(rows)
+    assert headings[4:7] == ['mIoU %', 'mAcc %', 'recall']
+    assert [row[4:7] for row in cells] == [['61.250', '70.500', ''], ['50.000', '', '0.250']]
+    assert [with_unit(name) for name in ('x/mIoU', 'mAcc', 'coco/segm_mAP', 'own')] == [
+        'x/mIoU %',
+        'mAcc %',
+        'coco/segm_mAP',
+        'own',
+    ]
+    console = Console(record=True, width=80)
+    console.print(result_table(rows, 'recipe.py'))
+    for text in (console.export_text(), render_report('page', rows, facts={}, curves={})):
+        assert 'Scores are numbers from 0 to 1' in text
 
 
 def decoded(content):
