@@ -10,7 +10,11 @@ from mmengine.dist import is_distributed
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
-from castkd.adapters import adapter_for, frozen_batch_statistics
+from castkd.adapters import (
+    adapter_for,
+    frozen_batch_statistics,
+    single_values_in_one_line,
+)
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.distiller.views import DerivedView, check_views, provide_view
@@ -90,6 +94,9 @@ class Distiller(BaseModel):
         self._plans: dict[tuple[str, ...], list[Pass]] = {}
         check_views(self.views)
         self._check_names()
+        trained = {STUDENT: self.student, **self.peers}
+        for objective in self.objectives.values():
+            objective.bind(trained, self.teachers)
         self._check_passes()
 
     # ---- building -------------------------------------------------------------------------------------------------
@@ -183,7 +190,8 @@ class Distiller(BaseModel):
         if mode == 'loss':
             if not isinstance(inputs, Mapping):
                 inputs, data_samples = {'sup': inputs}, {'sup': data_samples}
-            return self.loss(inputs, data_samples)
+            with single_values_in_one_line(self):
+                return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Mapping[str, Tensor], data_samples: dict[str, list]) -> Losses:
@@ -240,7 +248,8 @@ class Distiller(BaseModel):
                 ]
                 result.losses = adapter.loss(network, inputs, samples, keep)
             else:
-                result.outputs = adapter.forward(network, inputs, samples)
+                run = adapter.dense if request.kind == 'dense' else adapter.forward
+                result.outputs = run(network, inputs, samples)
         result.taps = taps
         return result
 
