@@ -94,9 +94,6 @@ class Distiller(BaseModel):
         self._plans: dict[tuple[str, ...], list[Pass]] = {}
         check_views(self.views)
         self._check_names()
-        trained = {STUDENT: self.student, **self.peers}
-        for objective in self.objectives.values():
-            objective.bind(trained, self.teachers)
         self._check_passes()
 
     # ---- building -------------------------------------------------------------------------------------------------
@@ -248,8 +245,7 @@ class Distiller(BaseModel):
                 ]
                 result.losses = adapter.loss(network, inputs, samples, keep)
             else:
-                run = adapter.dense if request.kind == 'dense' else adapter.forward
-                result.outputs = run(network, inputs, samples)
+                result.outputs = adapter.forward(network, inputs, samples)
         result.taps = taps
         return result
 
