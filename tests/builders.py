@@ -7,7 +7,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
-from castkd.architectures import mask2former, solov2
+from castkd.architectures import dinov2_mask2former, mask2former, solov2
 
 
 def tiny_mask2former(num_classes=2, **options):
@@ -23,6 +23,21 @@ def tiny_mask2former(num_classes=2, **options):
         num_points=64,
     )
     return mask2former(num_classes, **{**sizes, **options})
+
+
+def tiny_dinov2_mask2former(num_classes=2, **options):
+    """Return the config of a Mask2Former on DINOv2 that runs in milliseconds."""
+    encoder = dict(hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28)
+    sizes = dict(
+        encoder=encoder,
+        widths=(8, 8, 16, 24),
+        channels=16,
+        num_queries=6,
+        decoder_layers=2,
+        ffn_channels=32,
+        num_points=64,
+    )
+    return dinov2_mask2former(num_classes, **{**sizes, **options})
 
 
 def tiny_solov2(num_classes=2, **options):

@@ -1,6 +1,7 @@
 """Builders of plain mm model configs, so that a recipe names sizes instead of repeating a hundred lines."""
 
 from castkd.architectures.deeplab import BACKBONES, deeplabv3plus
+from castkd.architectures.dinov2 import dinov2_mask2former
 from castkd.architectures.instance import mask2former, solov2
 from castkd.architectures.semantic import HEADS, label_assisted, resnet_segmentor, stdc
 from castkd.architectures.single_stage import atss, fcos, gfl, retinanet
@@ -12,6 +13,7 @@ __all__ = [
     'HEADS',
     'atss',
     'deeplabv3plus',
+    'dinov2_mask2former',
     'faster_rcnn',
     'fcos',
     'gfl',

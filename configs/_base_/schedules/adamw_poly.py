@@ -13,8 +13,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             'backbone': dict(lr_mult=0.1),
-            'backbone.cls_token': backbone_embedding,
-            'backbone.pos_embed': backbone_embedding,
+            'cls_token': backbone_embedding,
+            'pos_embed': backbone_embedding,
+            'position_embeddings': backbone_embedding,
             'query_embed': embedding,
             'query_feat': embedding,
             'level_embed': embedding,
