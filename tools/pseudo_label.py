@@ -69,7 +69,8 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
         '--score-thr',
         type=float,
         default=0.3,
-        help='instances need a score above it, pixels a probability (%(default)s)',
+        help='instances need a score above it, pixels a probability (%(default)s); label maps can be read with a '
+        'higher one, score_thr of their data set',
     )
     add(
         '--mask-score-thr',

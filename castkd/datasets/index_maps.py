@@ -36,8 +36,9 @@ class LoadSemanticAnnotations(BaseTransform):
     holds colours, has another size than its image or an index outside the classes ends in one line.
 
     Reads ``seg_map_path`` and ``ori_shape``, and, as mmseg's datasets give them, ``reduce_zero_label`` (index 0 becomes
-    255, the others move down by one) and ``label_map`` (new index per old one). Sets ``gt_seg_map`` (H, W), uint8, and
-    names it in ``seg_fields``.
+    255, the others move down by one) and ``label_map`` (new index per old one), and, as
+    :class:`~castkd.datasets.pseudo_maps.PseudoMapDataset` gives them, ``confidence_path`` and ``score_thr`` (255 where
+    the probability is not above it). Sets ``gt_seg_map`` (H, W), uint8, and names it in ``seg_fields``.
 
     Args:
         num_classes: Number of classes after that, in [2, 255].
@@ -62,19 +63,27 @@ class LoadSemanticAnnotations(BaseTransform):
             DataError: When the file cannot be read as an index map of the image.
         """
         path = results['seg_map_path']
-        content = read_bytes('label map', path, 'seg_map_suffix', self.backend_args)
-        indices = decode_index_map(content, path, self.palette)
-        if indices.shape != tuple(results['ori_shape'][:2]):
-            height, width = results['ori_shape'][:2]
-            raise DataError(
-                f'label map {path!r} has {indices.shape[0]} x {indices.shape[1]} pixels (height x width), its image '
-                f'{results.get("img_path")!r} has {height} x {width}; give the map of that image'
-            )
+        indices = self._read(path, results)
         labels = _renumbered(indices, results)
         self._check_indices(labels, indices, path)
+        if 'confidence_path' in results:
+            confidence = self._read(results['confidence_path'], results)
+            labels[confidence <= 255 * results['score_thr']] = IGNORE
         results['gt_seg_map'] = labels
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
+
+    def _read(self, path: str, results: Mapping) -> np.ndarray:
+        """Return a map of one 8-bit number per pixel of the image."""
+        content = read_bytes('label map', path, 'seg_map_suffix', self.backend_args)
+        pixels = decode_index_map(content, path, self.palette)
+        if pixels.shape != tuple(results['ori_shape'][:2]):
+            height, width = results['ori_shape'][:2]
+            raise DataError(
+                f'label map {path!r} has {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), its image '
+                f'{results.get("img_path")!r} has {height} x {width}; give the map of that image'
+            )
+        return pixels
 
     def _check_indices(self, labels: np.ndarray, indices: np.ndarray, path: str) -> None:
         wrong = (labels >= self.num_classes) & (labels != IGNORE)

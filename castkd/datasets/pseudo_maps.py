@@ -16,7 +16,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from castkd.checks import check_file
+from castkd.checks import check_file, check_number
 from castkd.datasets.splits import refuse_repeated
 from castkd.errors import ConfigError, DataError
 from castkd.registry import DATASETS
@@ -122,16 +122,28 @@ class PseudoMapDataset(BaseDataset):
 
     Args:
         ann_file: The JSON file of the tool.
+        score_thr: Pixels need a probability above it, in [0, 1], as far as the 256 steps of a confidence map tell; it
+            cannot be below the threshold of the labelling, which left no class there. None takes the maps as they are.
         data_prefix: ``dict(img=folder)``, the folder that the names in the file are relative to.
         metainfo: ``classes``, compared with those of the file, and palette.
         **options: ``data_root``, ``pipeline``, ``indices``, ... of mmengine's ``BaseDataset``.
+
+    Raises:
+        ConfigError: When ``score_thr`` is out of its range, or the file has other classes or a higher threshold.
+        DataError: When the file is missing, damaged or of another format.
     """
+
+    def __init__(self, *args: Any, score_thr: float | None = None, **options: Any) -> None:  # noqa: ANN401
+        if score_thr is not None:
+            check_number('PseudoMapDataset', 'score_thr', score_thr, low=0, high=1)
+        self.score_thr = score_thr
+        super().__init__(*args, **options)
 
     def load_data_list(self) -> list[dict]:
         """List the images with their maps.
 
         Raises:
-            ConfigError: When the file has other classes than ``metainfo.classes``.
+            ConfigError: When the file has other classes than ``metainfo.classes``, or was made with a higher threshold.
             DataError: When the file is missing, damaged or of another format.
         """
         content = read_pseudo_maps(self.ann_file)
@@ -142,6 +154,12 @@ class PseudoMapDataset(BaseDataset):
                 'label with a model of the same classes'
             )
         self._metainfo['classes'] = classes
+        made = content.info.get('options', {}).get('score_thr', 0.0)
+        if self.score_thr is not None and self.score_thr < made:
+            raise ConfigError(
+                f'PseudoMapDataset: score_thr={self.score_thr}, but the maps of {self.ann_file!r} were made with '
+                f'{made} and have no class below it; raise score_thr, or label again'
+            )
         return [
             {
                 'img_path': os.path.join(self.data_prefix['img'], image['file_name']),
@@ -149,6 +167,13 @@ class PseudoMapDataset(BaseDataset):
                 'seg_fields': [],
                 'reduce_zero_label': False,
                 'label_map': None,
+                **self._threshold(image),
             }
             for image in content.images
         ]
+
+    def _threshold(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what makes the loader of the map leave out unsure pixels."""
+        if self.score_thr is None:
+            return {}
+        return {'confidence_path': image['confidence'], 'score_thr': self.score_thr}
