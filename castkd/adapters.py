@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from mmdet.models import SingleStageDetector
 from mmdet.models.utils import unpack_gt_instances
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -40,6 +41,10 @@ class DetectionAdapter:
     def encode(self, network: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - features of any form
         """Run backbone and neck on ``inputs`` (B, 3, H, W)."""
         return network.extract_feat(inputs)
+
+    def dense(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
+        """Run the head that looks at every place of the image: the only one, unless the network has two stages."""
+        return self.forward(network, inputs, samples)
 
     def forward(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
         """Run the network with its head and return the raw outputs."""
@@ -73,6 +78,22 @@ class DetectionAdapter:
             f'tap {tap.path!r} of {type(network).__name__} may hold classes, and where is not known; tap its '
             'backbone or neck'
         )
+
+
+class SingleStageAdapter(DetectionAdapter):
+    """Runs detectors with one dense head (RetinaNet, FCOS, ATSS, GFL)."""
+
+    def forward(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
+        """Run the head as a module, so that forward hooks on it fire."""
+        return network.bbox_head(network.extract_feat(inputs))
+
+
+class TwoStageAdapter(DetectionAdapter):
+    """Runs detectors whose RoI head looks at proposals (Faster R-CNN, Mask R-CNN)."""
+
+    def dense(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
+        """Run the proposal head without choosing proposals; the RoI head does not run."""
+        return network.rpn_head(network.extract_feat(inputs))
 
 
 class QuerySegmentorAdapter(DetectionAdapter):
@@ -278,6 +299,10 @@ def adapter_for(network: nn.Module) -> DetectionAdapter:
         return GridMaskAdapter()
     if _has_head(network, 'decode_head') and hasattr(network, 'encode_decode'):
         return SemanticAdapter()
+    if _has_head(network, 'rpn_head'):
+        return TwoStageAdapter()
+    if isinstance(network, SingleStageDetector):
+        return SingleStageAdapter()
     if hasattr(network, 'extract_feat') and hasattr(network, 'loss'):
         return DetectionAdapter()
     raise ConfigError(

@@ -12,7 +12,7 @@ from castkd.checks import check_choice
 from castkd.errors import ConfigError, near_names
 
 STUDENT = 'student'
-DEPTH = {'encode': 0, 'forward': 1, 'predict': 2, 'loss': 3}
+DEPTH = {'encode': 0, 'dense': 1, 'forward': 2, 'predict': 3, 'loss': 4}
 
 
 def source_view(view: str) -> str:
@@ -43,7 +43,8 @@ class Pass:
     Attributes:
         network: ``student``, or the name of a peer or a teacher.
         view: Name of the view, such as ``sup``; ``sup#2`` runs on ``sup`` once more, see :func:`source_view`.
-        kind: ``encode`` (backbone and neck), ``forward`` (head outputs), ``predict`` or ``loss``.
+        kind: ``encode`` (backbone and neck), ``dense`` (with the head that looks at every place: in a two-stage
+            detector that of the proposals), ``forward`` (all heads), ``predict`` or ``loss``.
         taps: Tap paths to record during the run.
         grad: Whether gradients flow through the run (never for teachers).
         targets: Where a ``loss`` run takes its targets; None means the view's data samples.
@@ -98,7 +99,7 @@ class PassResult:
         taps: Recorded value per tap path.
         losses: The model's own losses of a ``loss`` run.
         predictions: Data samples with predictions of a ``predict`` run.
-        outputs: Raw head outputs of a ``forward`` run.
+        outputs: Raw head outputs of a ``dense`` or ``forward`` run.
     """
 
     taps: dict[str, Any] = field(default_factory=dict)

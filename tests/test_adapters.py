@@ -3,10 +3,17 @@
 import pytest
 import torch
 
-from castkd.adapters import GridMaskAdapter, QuerySegmentorAdapter, adapter_for
+from castkd.adapters import (
+    GridMaskAdapter,
+    QuerySegmentorAdapter,
+    SingleStageAdapter,
+    TwoStageAdapter,
+    adapter_for,
+)
 from castkd.registry import build_model
 from castkd.taps import record_taps
 from tests.builders import make_sample, square_masks, tiny_mask2former, tiny_solov2
+from tests.detectors import DETECTORS, tiny_detector
 
 SAMPLES = [
     make_sample(square_masks(64, [(4, 4, 12), (30, 20, 28)]), [0, 1]),
@@ -72,3 +79,40 @@ def test_grid_forward_fires_hooks_of_the_head(solo, images):
     assert taps['mask_head[2]'] is features
     assert [tuple(score.shape) for score in scores] == [(3, 2, n, n) for n in (8, 6, 4, 2)]
     assert len(kernels) == 4
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_dense_run_of_a_detector_fires_hooks_and_runs_no_second_stage(name, images):
+    torch.manual_seed(0)
+    network = build_model(tiny_detector(name)).eval()
+    two_stages = hasattr(network, 'rpn_head')
+    adapter = adapter_for(network)
+    assert isinstance(adapter, TwoStageAdapter if two_stages else SingleStageAdapter)
+    head = 'rpn_head' if two_stages else 'bbox_head'
+    with torch.no_grad(), record_taps(network, ('neck', head)) as taps:
+        if two_stages:
+            network.roi_head.bbox_head.register_forward_hook(lambda *_: pytest.fail('ran'))
+        outputs = adapter.dense(network, images, [])
+    assert taps[head] is outputs
+    assert len(taps['neck']) == len(outputs[0]) == 5
+
+
+def test_forward_run_of_a_single_stage_detector_fires_hooks_of_its_head(images):
+    """mmdet's own calls the head's ``forward``, which no hook sees."""
+    network = build_model(tiny_detector('retinanet')).eval()
+    with torch.no_grad(), record_taps(network, ('bbox_head[0][1]',)) as taps:
+        outputs = adapter_for(network).forward(network, images, SAMPLES)
+        plain = network(images, SAMPLES, mode='tensor')
+    assert taps['bbox_head[0][1]'] is outputs[0][1]
+    torch.testing.assert_close(outputs, plain)
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_loss_run_of_a_detector_fires_hooks_once(name, images):
+    network = build_model(tiny_detector(name)).train()
+    head = 'rpn_head' if hasattr(network, 'rpn_head') else 'bbox_head'
+    with record_taps(network, ('neck', head)) as taps:
+        adapter_for(network).loss(network, images, [s.clone() for s in SAMPLES], [0, 1, 2])
+    # A head that ran twice would give the list of both.
+    assert isinstance(taps[head], tuple)
+    assert taps[head][0][0].requires_grad

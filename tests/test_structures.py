@@ -10,6 +10,7 @@ def test_merge_takes_deepest_kind_all_taps_and_any_gradient():
     merged = merge_passes(
         [
             Pass('student', 'sup', 'encode', ('a',), grad=False),
+            Pass('student', 'sup', 'dense', ('b',), grad=False),
             Pass('student', 'sup', 'loss', drop_empty=True),
             Pass('student', 'sup', 'forward', ('b', 'a'), grad=False),
             Pass('teacher', 'weak', 'predict', grad=False),
@@ -20,6 +21,13 @@ def test_merge_takes_deepest_kind_all_taps_and_any_gradient():
         ('student', 'sup'),
     ]
     assert merged[1] == Pass('student', 'sup', 'loss', ('a', 'b'), drop_empty=True)
+
+
+def test_deeper_runs_serve_shallower_requests():
+    kinds = ['encode', 'dense', 'forward', 'predict']
+    for depth, kind in enumerate(kinds):
+        for other in kinds[: depth + 1]:
+            assert Pass('s', 'v', other).merge(Pass('s', 'v', kind)).kind == kind
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,9 @@ class Distiller(BaseModel):
         self._plans: dict[tuple[str, ...], list[Pass]] = {}
         check_views(self.views)
         self._check_names()
+        trained = {STUDENT: self.student, **self.peers}
+        for objective in self.objectives.values():
+            objective.bind(trained, self.teachers)
         self._check_passes()
 
     # ---- building -------------------------------------------------------------------------------------------------
@@ -245,7 +248,8 @@ class Distiller(BaseModel):
                 ]
                 result.losses = adapter.loss(network, inputs, samples, keep)
             else:
-                result.outputs = adapter.forward(network, inputs, samples)
+                run = adapter.dense if request.kind == 'dense' else adapter.forward
+                result.outputs = run(network, inputs, samples)
         result.taps = taps
         return result
 

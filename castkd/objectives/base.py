@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from castkd.schedules import build_schedule
 from castkd.structures import Pass, Step
+from castkd.teachers import Teacher
 
 
 class Objective(nn.Module, ABC):
@@ -24,6 +26,21 @@ class Objective(nn.Module, ABC):
     def __init__(self, weight: float | dict = 1.0) -> None:
         super().__init__()
         self.weight = build_schedule(weight)
+
+    def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
+        """Look at the networks once the distiller has them, before the first call of :meth:`passes`.
+
+        An objective that needs more of a network than its passes give (the anchors of a head, its assignment of labels)
+        checks here whether it has it, and keeps it where it is no part of itself: in a plain object or a dict, never as
+        an attribute of its own, which would put the network into its parameters and the checkpoint twice.
+
+        Args:
+            trained: The student as ``student``, and the peers by name.
+            teachers: The teachers by name; their weights are not loaded yet.
+
+        Raises:
+            ConfigError: When the networks are not what the objective needs.
+        """
 
     @abstractmethod
     def passes(self) -> list[Pass]:

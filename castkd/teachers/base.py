@@ -139,8 +139,9 @@ class Teacher:
         with torch.no_grad(), record_taps(self.model, request.taps) as taps:
             if request.kind == 'encode':
                 adapter.encode(self.model, inputs)
-            elif request.kind == 'forward':
-                result.outputs = adapter.forward(self.model, inputs, own_samples)
+            elif request.kind in ('dense', 'forward'):
+                run = adapter.dense if request.kind == 'dense' else adapter.forward
+                result.outputs = run(self.model, inputs, own_samples)
             else:
                 predictions = adapter.predict(self.model, inputs, own_samples)
                 result.predictions = [

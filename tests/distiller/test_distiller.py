@@ -118,6 +118,40 @@ class TestPlan:
         assert set(distiller.last_step.results) == {('big', 'unsup_teacher')}
 
 
+class Watcher(Objective):
+    """Keeps what it was bound to, as an objective should: not as an attribute of its own."""
+
+    def bind(self, trained, teachers):
+        self.bound = {**trained, **{name: teacher.model for name, teacher in teachers.items()}}
+
+    def passes(self):
+        return [Pass(name, 'sup', 'encode', ('backbone[0]',)) for name in self.bound]
+
+    def forward(self, step):
+        return {'loss': step['student', 'sup'].taps['backbone[0]'].sum()}
+
+
+class TestBinding:
+    def test_objective_sees_the_networks_before_its_passes(self, teacher_file):
+        distiller = build(
+            dict(watcher=Watcher()),
+            teachers=dict(big=frozen(teacher_file)),
+            peers=dict(peer=tiny_mask2former()),
+        )
+        bound = distiller.objectives['watcher'].bound
+        assert bound['student'] is distiller.student
+        assert bound['peer'] is distiller.peers['peer']
+        assert bound['big'] is distiller.teachers['big'].model
+        assert {request.network for request in distiller.plan()} == {'student', 'peer', 'big'}
+
+    def test_bound_networks_are_no_part_of_the_objective(self, teacher_file):
+        distiller = build(dict(watcher=Watcher()), teachers=dict(big=frozen(teacher_file)))
+        assert not list(distiller.objectives['watcher'].parameters())
+        assert not any(name.startswith('objectives') for name in distiller.state_dict())
+        distiller.train()
+        assert not distiller.teachers['big'].model.training
+
+
 class TestRouting:
     """Which parameters each term of CAST trains."""
 
