@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,14 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from castkd.apis.portable import (
+    HEADER,
+    PACKAGE,
+    fresh_modules,
+    plain_name,
+    portable_modules,
+    write_modules,
+)
 from castkd.apis.predictor import Predictor
 from castkd.apis.student import load_student, prediction_dataset, read_config, student_config
 from castkd.checkpoints import sha256, student_state
@@ -45,6 +54,9 @@ def export_student(
     ``out_dir`` they are read back, loaded strictly into a new model, and its predictions on a random image are compared
     bit by bit with those of the student.
 
+    A student with parts that mmdet does not have (DINOv2) comes with copies of their modules in a third thing, the
+    folder ``student_modules``, which the config puts on Python's path; it must stay beside the config.
+
     Args:
         config: Config of a distiller or of a plain mmdet or mmseg model.
         checkpoint: Its checkpoint.
@@ -52,22 +64,23 @@ def export_student(
         cfg_options: New config values by dotted key.
 
     Returns:
-        ``config`` and ``checkpoint``: the two files.
+        ``config`` and ``checkpoint``: the two files; ``modules``: the folder, where there is one.
 
     Raises:
-        ConfigError: When the student needs a part that only castkd has.
+        ConfigError: When the student needs a part that only castkd has and that is none of those.
         CheckpointError: When the checkpoint is missing, damaged, unsafe or of another model, or the proof fails.
         DataError: When the folder is not writable or the disk is full.
     """
     student = student_config(read_config(config, cfg_options))
     model, content = load_student(student, checkpoint)
     plain = plain_config(student, model.dataset_meta)
+    modules = portable_modules(plain.to_dict())
     meta = content.get('meta') or {}
     exported = {
         'meta': {
             **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
             'dataset_meta': model.dataset_meta,
-            'cfg': _text(plain),
+            'cfg': (f'{HEADER}\n' if modules else '') + _text(plain),
             'castkd': {
                 **(meta.get('castkd') or {}),
                 'exported_with': __version__,
@@ -81,8 +94,10 @@ def export_student(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as draft:
-            files = _write(Path(draft), plain, exported)
-            _verify(files, Predictor(model, student))
+            files = _write(Path(draft), modules, exported)
+            with fresh_modules(Path(draft)):
+                _verify(files, Predictor(model, student))
+            shutil.rmtree(folder / PACKAGE, ignore_errors=True)
             for file in files.values():
                 os.replace(file, folder / file.name)
     except OSError as error:
@@ -130,6 +145,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a config
         if copy.get('type') in PLAIN_TYPES:
             copy['type'], own_keys = PLAIN_TYPES[copy['type']]
             copy = {key: item for key, item in copy.items() if key not in own_keys}
+        if 'type' in copy:
+            copy['type'] = plain_name(copy['type'])
         first_weights = copy.get('init_cfg')
         if isinstance(first_weights, Mapping) and first_weights.get('type') == 'Pretrained':
             copy['init_cfg'] = None
@@ -171,12 +188,14 @@ def _text(config: Config) -> str:
     return text
 
 
-def _write(folder: Path, plain: Config, exported: Mapping[str, Any]) -> dict[str, Path]:
+def _write(folder: Path, modules: list[str], exported: Mapping[str, Any]) -> dict[str, Path]:
     files = {'config': folder / CONFIG_NAME, 'checkpoint': folder / CHECKPOINT_NAME}
     buffer = io.BytesIO()
     torch.save(exported, buffer)
     write_file(files['config'], exported['meta']['cfg'])
     write_file(files['checkpoint'], buffer.getvalue())
+    if modules:
+        files['modules'] = write_modules(folder, modules)
     return files
 
 
