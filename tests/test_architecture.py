@@ -21,6 +21,8 @@ LAYERS = [
     {'tools'},
 ]
 TORCH_ONLY = {'losses', 'connectors', 'heads'}
+# It asks mmdet's own heads which of their slots they would train on.
+KNOWS_MMDET = {'castkd.heads.slots'}
 BASE_OF_TORCH_ONLY = {
     'castkd',
     *(f'castkd.{name}' for name in ('checks', 'errors', 'registry', 'schedules', 'structures')),
@@ -170,7 +172,7 @@ def test_losses_connectors_and_heads_know_torch_only():
     problems = []
     for path in PACKAGE_SOURCES:
         package = package_of(module_of(path))
-        if package not in TORCH_ONLY:
+        if package not in TORCH_ONLY or module_of(path) in KNOWS_MMDET:
             continue
         for line, module in imports_of(path):
             own = module.startswith(f'castkd.{package}')

@@ -3,5 +3,33 @@
 from castkd.heads.dpt import DPTPixelDecoder
 from castkd.heads.projection import ProjectionHead
 from castkd.heads.queries import GridQueries, Queries, SetPredictionQueries
+from castkd.heads.regions import RegionHeads, of_class, pool_regions, region_extractor, rois_of
+from castkd.heads.slots import (
+    AnchorSlots,
+    FCOSSlots,
+    GFLSlots,
+    SlotReader,
+    Slots,
+    check_same_slots,
+    slot_reader,
+)
 
-__all__ = ['DPTPixelDecoder', 'GridQueries', 'ProjectionHead', 'Queries', 'SetPredictionQueries']
+__all__ = [
+    'AnchorSlots',
+    'DPTPixelDecoder',
+    'FCOSSlots',
+    'GFLSlots',
+    'GridQueries',
+    'ProjectionHead',
+    'Queries',
+    'RegionHeads',
+    'SetPredictionQueries',
+    'SlotReader',
+    'Slots',
+    'check_same_slots',
+    'of_class',
+    'pool_regions',
+    'region_extractor',
+    'rois_of',
+    'slot_reader',
+]
