@@ -4,6 +4,7 @@ from castkd.data_configs.instance import instance_crop, instance_data
 from castkd.data_configs.semantic import map_crop, semantic_data
 from castkd.data_configs.shared import (
     color_jitter,
+    labeled_only,
     random_geometry,
     scale_jitter,
     short_side_jitter,
@@ -13,6 +14,7 @@ __all__ = [
     'color_jitter',
     'instance_crop',
     'instance_data',
+    'labeled_only',
     'map_crop',
     'random_geometry',
     'scale_jitter',

@@ -46,6 +46,22 @@ def color_jitter() -> dict:
     return {'type': 'mmseg.PhotoMetricDistortion'}
 
 
+def labeled_only(dataset: Mapping[str, Any], count: int, *, split: bool = True) -> dict[str, Any]:
+    """Return the ``train_dataloader`` of a training on labelled images alone, for a config above a data set's.
+
+    Args:
+        dataset: The labelled data set, ``_base_.labeled_dataset``.
+        count: Images per step of a process.
+        split: Whether the labelled images are those of the split; otherwise all are.
+    """
+    whole = {} if split else {'split': {'fraction': 1.0}}
+    return {
+        'batch_size': count,
+        'batch_sampler': {'counts': {'_delete_': True, 'labeled': count}},
+        'dataset': {'sources': {'_delete_': True, 'labeled': dataset}, **whole},
+    }
+
+
 def data_parts(
     pipelines: Mapping[str, Sequence[dict]],
     datasets: Mapping[str, dict],

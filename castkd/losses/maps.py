@@ -54,16 +54,24 @@ def paired(
     for name, value in (('student', student), ('teacher', teacher)):
         if value.dim() != 4:
             raise ConfigError(f'{owner}: {name} must be (B, C, h, w), got {tuple(value.shape)}')
-    batch, channels, *grid = student.shape
+    channels = student.shape[1]
     if same_channels and teacher.shape[1] != channels:
         raise ConfigError(
             f'{owner}: student has {channels} channels and teacher {teacher.shape[1]}; logits need the same '
             'classes in both networks, features a connector such as castkd.ConvConnector'
         )
-    if len(teacher) != batch or (same_grid and [*teacher.shape[2:]] != grid):
+    own, other = (
+        (len(value), *value.shape[2:]) if same_grid else (len(value),)
+        for value in (student, teacher)
+    )
+    if own != other:
+        what, todo = (
+            ('batch and grid', 'tap maps of the same stride or resize one')
+            if same_grid
+            else ('batch', 'give both the same view')
+        )
         raise ConfigError(
-            f'{owner}: teacher must have batch and grid {(batch, *grid)} like student, got '
-            f'{(len(teacher), *teacher.shape[2:])}; tap maps of the same stride or resize one'
+            f'{owner}: teacher must have {what} {own} like student, got {other}; {todo}'
         )
     return widen(student), widen(teacher.detach())
 

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from castkd.checks import check_number
-from castkd.errors import ConfigError
-from castkd.losses.maps import widen
+from castkd.losses.maps import paired
 from castkd.registry import MODELS
 
 # The authors sum over a batch of two images per GPU, and their weights of the loss belong to that sum.
@@ -43,17 +42,10 @@ def image_semantic_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
         >>> logits = torch.randn(2, 3, 8, 8, requires_grad=True)
         >>> image_semantic_loss(logits, torch.randn(2, 3, 8, 8)).backward()
     """
-    owner = 'ImageSemanticLoss'
-    _check_maps(owner, student_logits, teacher_logits, 'logits')
-    if student_logits.shape[1] != teacher_logits.shape[1]:
-        raise ConfigError(
-            f'{owner}: the student has {student_logits.shape[1]} classes and the teacher {teacher_logits.shape[1]}; '
-            'both must have the same, in the same order'
-        )
-    with torch.autocast(student_logits.device.type, enabled=False):
-        student = widen(student_logits).mean(dim=(2, 3))
-        teacher = widen(teacher_logits.detach()).mean(dim=(2, 3))
-        return _REFERENCE_BATCH * (student - teacher).abs().sum(dim=1).mean()
+    student, teacher = paired('ImageSemanticLoss', student_logits, teacher_logits, same_grid=False)
+    with torch.autocast(student.device.type, enabled=False):
+        pooled = student.mean(dim=(2, 3)) - teacher.mean(dim=(2, 3))
+        return _REFERENCE_BATCH * pooled.abs().sum(dim=1).mean()
 
 
 def region_content_loss(
@@ -88,27 +80,17 @@ def region_content_loss(
     """
     owner = 'RegionContentLoss'
     check_number(owner, 'grid', grid, low=1, integer=True)
-    _check_maps(owner, student_feature, teacher_feature, 'feature')
-    with torch.autocast(student_feature.device.type, enabled=False):
-        student = _correlations(widen(student_feature), grid)
-        teacher = _correlations(widen(teacher_feature.detach()), grid)
-        return (student - teacher).square().mean()
+    student, teacher = paired(
+        owner, student_feature, teacher_feature, same_channels=False, same_grid=False
+    )
+    with torch.autocast(student.device.type, enabled=False):
+        return (_correlations(student, grid) - _correlations(teacher, grid)).square().mean()
 
 
 def _correlations(feature: Tensor, grid: int) -> Tensor:
     regions = F.adaptive_avg_pool2d(feature, grid).flatten(2)
     unit = F.normalize(regions, dim=1, eps=_EPS)
     return unit.transpose(1, 2) @ unit
-
-
-def _check_maps(owner: str, student: Tensor, teacher: Tensor, what: str) -> None:
-    for name, value in ((f'student_{what}', student), (f'teacher_{what}', teacher)):
-        if value.dim() != 4:
-            raise ConfigError(f'{owner}: {name} must be (B, C, H, W), got {tuple(value.shape)}')
-    if len(student) != len(teacher):
-        raise ConfigError(
-            f'{owner}: the student has {len(student)} images and the teacher {len(teacher)}; give both the same view'
-        )
 
 
 @MODELS.register_module()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from castkd.checks import check_number
 from castkd.datasets.transforms import LabelNoise
 from castkd.errors import ConfigError
+from castkd.losses.maps import resize_labels
 from castkd.registry import MODELS, build_model
 from castkd.semantic import IGNORE
 from castkd.teachers.frozen import FrozenTeacher
@@ -120,7 +121,7 @@ class LabelAssistance:
         if tuple(labels.shape) == size:
             return labels
         shape = tuple(sample.metainfo['img_shape'][:2])
-        labels = F.interpolate(labels[None, None].float(), size=shape, mode='nearest')[0, 0].long()
+        labels = resize_labels(labels[None], shape)[0]
         return F.pad(labels, (0, size[1] - shape[1], 0, size[0] - shape[0]), value=IGNORE)
 
     def extract_feat(self, inputs: Tensor) -> Any:  # noqa: ANN401 - features of any form

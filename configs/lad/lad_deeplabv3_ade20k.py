@@ -6,8 +6,13 @@ _base_ = '../_base_/recipes/lad.py'
 from castkd.architectures import label_assisted, resnet_segmentor
 
 folder = 'ade20k'
-network = resnet_segmentor(150, 'deeplabv3', deep_stem=True, pretrained='open-mmlab://resnet18_v1c')
 # The two paths of the teacher are to differ by the noise of the labels, not by dropout.
-network['decode_head']['dropout_ratio'] = network['auxiliary_head']['dropout_ratio'] = 0.01
+network = resnet_segmentor(
+    150,
+    'deeplabv3',
+    deep_stem=True,
+    dropout=0.01,
+    pretrained='open-mmlab://resnet18_v1c',
+)
 # The fixed values of 151 classes would lie closer together than the noise of a pixel.
 twin = label_assisted(network, mode='random')

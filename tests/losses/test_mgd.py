@@ -31,10 +31,10 @@ class TestImageContract(LossContract):
 
     def bad_calls(self):
         return [
-            ({'student_logits': torch.ones(2, 3)}, r'student_logits must be \(B, C, H, W\)'),
+            ({'student_logits': torch.ones(2, 3)}, r'student must be \(B, C, h, w\)'),
             ({'teacher_logits': torch.ones(2, 3, 4)}, r'got \(2, 3, 4\)'),
-            ({'teacher_logits': torch.ones(2, 4, 4, 5)}, 'has 3 classes and the teacher 4'),
-            ({'teacher_logits': torch.ones(1, 3, 4, 5)}, 'has 2 images and the teacher 1'),
+            ({'teacher_logits': torch.ones(2, 4, 4, 5)}, 'has 3 channels and teacher 4'),
+            ({'teacher_logits': torch.ones(1, 3, 4, 5)}, r'batch \(2,\) like student, got \(1,\)'),
         ]
 
 
@@ -54,8 +54,8 @@ class TestRegionContract(LossContract):
 
     def bad_calls(self):
         return [
-            ({'student_feature': torch.ones(2, 3)}, r'student_feature must be \(B, C, H, W\)'),
-            ({'teacher_feature': torch.ones(3, 6, 4, 5)}, 'has 2 images and the teacher 3'),
+            ({'student_feature': torch.ones(2, 3)}, r'student must be \(B, C, h, w\)'),
+            ({'teacher_feature': torch.ones(3, 6, 4, 5)}, r'batch \(2,\) like student, got \(3,\)'),
         ]
 
 

@@ -7,19 +7,17 @@ _base_ = [
 ]
 
 from castkd.architectures import label_assisted, resnet_segmentor
+from castkd.data_configs import labeled_only
 
-network = resnet_segmentor(
-    len(_base_.classes), 'deeplabv3', deep_stem=True, pretrained='open-mmlab://resnet18_v1c'
-)
 # The two paths of the teacher are to differ by the noise of the labels, not by dropout.
-network['decode_head']['dropout_ratio'] = network['auxiliary_head']['dropout_ratio'] = 0.01
+network = resnet_segmentor(
+    len(_base_.classes),
+    'deeplabv3',
+    deep_stem=True,
+    dropout=0.01,
+    pretrained='open-mmlab://resnet18_v1c',
+)
 twin = label_assisted(network)
 sync_bn = 'torch'  # between processes
 
-train_dataloader = dict(
-    batch_size=16,
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=16)),
-    dataset=dict(
-        split=dict(fraction=1.0), sources=dict(_delete_=True, labeled=_base_.labeled_dataset)
-    ),
-)
+train_dataloader = labeled_only(_base_.labeled_dataset, 16, split=False)

@@ -6,6 +6,7 @@ _base_ = [
     '../../_base_/runtime/semantic.py',
 ]
 from castkd.architectures import segformer
+from castkd.data_configs import labeled_only
 
 weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
 student = segformer(150, pretrained=weights + 'mit_b0_20220624-7e0fe6dd.pth')
@@ -18,10 +19,4 @@ teacher = segformer(
 teacher_file = 'work_dirs/transkd_segformer_ade20k/teacher/iter_160000.pth'
 sync_bn = 'torch'  # between processes
 
-train_dataloader = dict(
-    batch_size=2,
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=2)),
-    dataset=dict(
-        split=dict(fraction=1.0), sources=dict(_delete_=True, labeled=_base_.labeled_dataset)
-    ),
-)
+train_dataloader = labeled_only(_base_.labeled_dataset, 2, split=False)

@@ -5,6 +5,7 @@ _base_ = [
     '../../_base_/runtime/semantic.py',
 ]
 from castkd.architectures import segformer, stage_channels
+from castkd.data_configs import labeled_only
 
 student = segformer(11, embed_dims=16, depths=(1, 1, 1, 1), channels=64)
 teacher = segformer(11, embed_dims=32, depths=(2, 2, 2, 2), channels=128)
@@ -16,13 +17,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=50, by_epoch=False),
 ]
-train_dataloader = dict(
-    num_workers=1,
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=8)),
-    dataset=dict(
-        split=dict(fraction=1.0), sources=dict(_delete_=True, labeled=_base_.labeled_dataset)
-    ),
-)
+train_dataloader = dict(labeled_only(_base_.labeled_dataset, 8, split=False), num_workers=1)
 val_dataloader = dict(num_workers=1)
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=1500, val_interval=100_000)  # validation at the end only

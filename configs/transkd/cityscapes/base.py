@@ -6,7 +6,7 @@ _base_ = [
     '../../_base_/runtime/semantic.py',
 ]
 from castkd.architectures import segformer
-from castkd.data_configs import map_crop, random_geometry, scale_jitter
+from castkd.data_configs import labeled_only, map_crop, random_geometry, scale_jitter
 
 weights = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/'
 student = segformer(19, slide=1024, pretrained=weights + 'mit_b0_20220624-7e0fe6dd.pth')
@@ -25,13 +25,6 @@ labeled_pipeline = [
     *random_geometry(scale_jitter((2048, 1024), 0.5, 2.0), map_crop((1024, 1024))),
     *_base_.labeled_views,
 ]
-train_dataloader = dict(
-    batch_size=1,
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=1)),
-    dataset=dict(
-        split=dict(fraction=1.0),
-        sources=dict(
-            _delete_=True, labeled=dict(_base_.labeled_dataset, pipeline=labeled_pipeline)
-        ),
-    ),
+train_dataloader = labeled_only(
+    dict(_base_.labeled_dataset, pipeline=labeled_pipeline), 1, split=False
 )

@@ -7,6 +7,7 @@ _base_ = [
     '../../_base_/runtime/semantic.py',
 ]
 from castkd.architectures import segformer
+from castkd.data_configs import labeled_only
 
 class_weight = [
     2.596, 6.742, 3.535, 9.866, 9.691, 9.369, 10.289, 9.953, 4.310, 9.490,
@@ -30,14 +31,8 @@ labeled_pipeline = [
     *load, whole, dict(type='mmdet.RandomFlip', prob=0.5), quarter, *_base_.labeled_views
 ]  # fmt: skip
 test_pipeline = [load[0], dict(whole, type='mmseg.Resize'), load[1], quarter, _base_.pack]
-train_dataloader = dict(
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=8)),
-    dataset=dict(
-        split=dict(fraction=1.0),
-        sources=dict(
-            _delete_=True, labeled=dict(_base_.labeled_dataset, pipeline=labeled_pipeline)
-        ),
-    ),
+train_dataloader = labeled_only(
+    dict(_base_.labeled_dataset, pipeline=labeled_pipeline), 8, split=False
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
