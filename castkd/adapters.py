@@ -150,6 +150,18 @@ class GridMaskAdapter(DetectionAdapter):
         )
 
 
+class PartialLossAdapter(DetectionAdapter):
+    """Runs detectors that take a loss over some images of a batch themselves, by a method ``loss_of``."""
+
+    partial_loss = True
+
+    def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
+        """Run the network on the whole batch and take its loss over the images ``keep``."""
+        if not keep:
+            return super().loss(network, inputs, samples, keep)
+        return network.loss_of(inputs, samples, keep)
+
+
 class SemanticAdapter(DetectionAdapter):
     """Runs mmseg segmentors that give one logit per class and pixel (EncoderDecoder, also the cascaded one).
 
@@ -303,6 +315,8 @@ def adapter_for(network: nn.Module) -> DetectionAdapter:
         return TwoStageAdapter()
     if isinstance(network, SingleStageDetector):
         return SingleStageAdapter()
+    if hasattr(network, 'loss_of'):
+        return PartialLossAdapter()
     if hasattr(network, 'extract_feat') and hasattr(network, 'loss'):
         return DetectionAdapter()
     raise ConfigError(

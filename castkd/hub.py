@@ -59,6 +59,32 @@ def build_config(name: str, options: Mapping[str, Any], owner: str) -> Any:  # n
         raise ConfigError(f'{owner}: these options are no {name} ({reason})') from error
 
 
+def read_config(source: str, owner: str) -> Any:  # noqa: ANN401 - the library's configs
+    """Return the config of a model in a folder or on the hub, see :func:`load_pretrained`.
+
+    Raises:
+        CheckpointError: When it is neither there nor reachable.
+    """
+    return _read(transformers(owner).AutoConfig, source, owner, 'config')
+
+
+def read_tokenizer(source: str, owner: str) -> Any:  # noqa: ANN401 - the library's tokenizers
+    """Return the tokenizer of a model in a folder or on the hub, see :func:`load_pretrained`.
+
+    Raises:
+        CheckpointError: When it is neither there nor reachable.
+    """
+    return _read(transformers(owner).AutoTokenizer, source, owner, 'tokenizer')
+
+
+def _read(reader: type, source: str, owner: str, what: str) -> Any:  # noqa: ANN401
+    local = _is_local(source)
+    try:
+        return reader.from_pretrained(_address(source, local), local_files_only=local)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_why(owner, what, source, local, error)) from error
+
+
 def load_pretrained(network: nn.Module, source: str, owner: str) -> None:
     """Load the weights of a network of the transformers library.
 
@@ -74,13 +100,12 @@ def load_pretrained(network: nn.Module, source: str, owner: str) -> None:
     Raises:
         CheckpointError: When the weights are neither there nor reachable, or belong to another network.
     """
-    folder = Path(source).expanduser()
-    local = folder.exists() or _is_path(source)
+    local = _is_local(source)
     if local:
-        check_model_folder(folder, owner)
+        check_model_folder(Path(source).expanduser(), owner)
     try:
         found, info = type(network).from_pretrained(
-            str(folder) if local else source,
+            _address(source, local),
             config=network.config,
             local_files_only=local,
             use_safetensors=True,
@@ -88,7 +113,7 @@ def load_pretrained(network: nn.Module, source: str, owner: str) -> None:
         )
     except (OSError, ValueError, RuntimeError) as error:
         # A download fails as OSError, other shapes as RuntimeError.
-        raise CheckpointError(_why(owner, source, local, error)) from error
+        raise CheckpointError(_why(owner, 'weights', source, local, error)) from error
     missing = sorted(info['missing_keys'])
     if missing:
         raise CheckpointError(
@@ -113,16 +138,25 @@ def check_model_folder(folder: Path, owner: str) -> None:
         )
 
 
-def _is_path(source: str) -> bool:
+def _is_local(source: str) -> bool:
     """Tell a path from a name on the hub, which is ``owner/model`` at most."""
-    return source.startswith(('.', '/', '~')) or source.count('/') > 1 or source.endswith('/')
-
-
-def _why(owner: str, source: str, local: bool, error: Exception) -> str:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    if local or not isinstance(error, OSError):
-        return f'{owner}: the weights {source!r} cannot be loaded ({reason}); give those of this network'
     return (
-        f'{owner}: the weights {source!r} are no folder here and cannot be had from the Hugging Face hub '
+        Path(source).expanduser().exists()
+        or source.startswith(('.', '/', '~'))
+        or source.count('/') > 1
+        or source.endswith('/')
+    )
+
+
+def _address(source: str, local: bool) -> str:
+    return str(Path(source).expanduser()) if local else source
+
+
+def _why(owner: str, what: str, source: str, local: bool, error: Exception) -> str:
+    if local or not isinstance(error, OSError):
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return f'{owner}: the {what} of {source!r} cannot be loaded ({reason}); give that of this network'
+    return (
+        f'{owner}: the {what} of {source!r}, no folder here, cannot be had from the Hugging Face hub '
         f'({type(error).__name__}); connect once, or give a folder with config.json and model.safetensors'
     )

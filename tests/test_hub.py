@@ -67,7 +67,7 @@ def test_a_name_without_network_is_one_line(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
     with pytest.raises(
-        CheckpointError, match=r"'castkd/no-such-model' are no folder here"
+        CheckpointError, match=r"weights of 'castkd/no-such-model', no folder here"
     ) as caught:
         load_pretrained(network(), 'castkd/no-such-model', 'Test')
     assert '\n' not in str(caught.value)

@@ -4,9 +4,21 @@ from importlib.util import find_spec
 
 from castkd.teachers.base import Teacher, TeacherBank
 from castkd.teachers.ema import EMATeacher
+from castkd.teachers.foundation import FoundationSegmentor, FoundationTeacher
 from castkd.teachers.frozen import FrozenTeacher
+from castkd.teachers.grounding_dino import GroundingDINO
+from castkd.teachers.sam2 import SAM2
 
-__all__ = ['EMATeacher', 'FrozenTeacher', 'Teacher', 'TeacherBank']
+__all__ = [
+    'EMATeacher',
+    'FoundationSegmentor',
+    'FoundationTeacher',
+    'FrozenTeacher',
+    'GroundingDINO',
+    'SAM2',
+    'Teacher',
+    'TeacherBank',
+]
 
 # These extend mmseg's segmentors; detection does without mmseg.
 if find_spec('mmseg'):
