@@ -2,7 +2,7 @@
 
 from castkd.heads.dpt import DPTPixelDecoder
 from castkd.heads.projection import ProjectionHead
-from castkd.heads.queries import GridQueries, Queries, SetPredictionQueries
+from castkd.heads.queries import BoxQueries, GridQueries, Queries, SetPredictionQueries
 from castkd.heads.regions import RegionHeads, of_class, pool_regions, region_extractor, rois_of
 from castkd.heads.slots import (
     AnchorSlots,
@@ -16,6 +16,7 @@ from castkd.heads.slots import (
 
 __all__ = [
     'AnchorSlots',
+    'BoxQueries',
     'DPTPixelDecoder',
     'FCOSSlots',
     'GFLSlots',

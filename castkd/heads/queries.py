@@ -87,3 +87,54 @@ class GridQueries(Queries):
         masks = torch.einsum('bdk,bdhw->bkhw', chosen, taps[self._features])
         classes = logits.gather(2, best[:, None].expand(-1, logits.shape[1], -1)).transpose(1, 2)
         return masks, F.pad(classes, (0, 1))
+
+
+@MODELS.register_module()
+class BoxQueries(Queries):
+    """The best boxes of a detector without masks as queries, such as those of a foundation teacher.
+
+    As mask logits serves how deep a pixel lies in the box: 4 at its centre, 0 on its border, down to -4 outside. As
+    class logits serve those of the box, and 0 for "no object", see :class:`GridQueries`.
+
+    Args:
+        num_queries: Boxes per image, those with the highest class score; at least 1.
+        size: Height and width of the grid that mask logits are given on.
+        detector: Path of the module whose output is (class logits (B, Q, C), boxes (B, Q, 4) as centre and size in
+            parts of the input's width and height).
+
+    Raises:
+        ConfigError: When a number is out of range.
+    """
+
+    def __init__(
+        self,
+        num_queries: int = 100,
+        size: tuple[int, int] = (64, 64),
+        detector: str = 'detector',
+    ) -> None:
+        check_number('BoxQueries', 'num_queries', num_queries, low=1, integer=True)
+        for side in size:
+            check_number('BoxQueries', 'size', side, low=1, integer=True)
+        self.num_queries = num_queries
+        self.size = tuple(size)
+        self._cls_logits = f'{detector}[0]'
+        self._boxes = f'{detector}[1]'
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Return the taps of class logits and boxes."""
+        return self._cls_logits, self._boxes
+
+    def __call__(self, taps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return mask and class logits of the best boxes, best first."""
+        logits, boxes = taps[self._cls_logits], taps[self._boxes]
+        best = logits.amax(dim=2).topk(min(self.num_queries, logits.shape[1]), dim=1).indices
+        boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4))[..., None]
+        depths = []
+        for axis, cells in ((1, self.size[0]), (0, self.size[1])):
+            centres = (torch.arange(cells, device=boxes.device) + 0.5) / cells
+            half = (boxes[:, :, axis + 2] / 2).clamp_min(1e-6)
+            depths.append(1 - (centres - boxes[:, :, axis]).abs() / half)
+        depth = torch.minimum(depths[0][..., :, None], depths[1][..., None, :])
+        classes = logits.gather(1, best[..., None].expand(-1, -1, logits.shape[2]))
+        return 4 * depth.clamp(-1, 1), F.pad(classes, (0, 1))

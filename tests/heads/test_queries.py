@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from castkd.errors import ConfigError
-from castkd.heads import GridQueries, SetPredictionQueries
+from castkd.heads import BoxQueries, GridQueries, SetPredictionQueries
 from castkd.registry import build_model
 from castkd.taps import record_taps
 from tests.builders import tiny_mask2former, tiny_solov2
@@ -72,3 +72,28 @@ def test_taps_exist_in_the_network(config, queries):
     masks, classes = queries(taps)
     assert masks.shape[:2] == classes.shape[:2]
     assert classes.shape[2] == 3
+
+
+def test_box_queries_are_the_best_boxes_as_masks():
+    """One box over the left half, one in the middle of the right half, on a grid of 4 x 8."""
+    boxes = torch.tensor([[[0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.25, 0.5], [0.5, 0.5, 0.1, 0.1]]])
+    logits = torch.tensor([[[0.1, -1.0], [-2.0, 3.0], [-3.0, -4.0]]])
+    queries = BoxQueries(num_queries=2, size=(4, 8))
+    masks, classes = queries({'detector[0]': logits, 'detector[1]': boxes})
+    assert masks.shape == (1, 2, 4, 8)
+    assert classes.tolist() == [[[-2.0, 3.0, 0.0], [pytest.approx(0.1), -1.0, 0.0]]]
+    inside = masks[0] > 0
+    assert inside[0].nonzero().tolist() == [[row, column] for row in (1, 2) for column in (5, 6)]
+    assert inside[1].nonzero().tolist() == [
+        [row, column] for row in range(4) for column in range(4)
+    ]
+    # In the middle cell of the first box both axes are half a cell off its centre: 1/16 of 1/8, 1/8 of 1/4.
+    assert masks[0, 0, 1, 5].item() == pytest.approx(4 * (1 - 0.5))
+    assert masks[0, 0, 0, 0].item() == -4
+    assert queries.taps == ('detector[0]', 'detector[1]')
+
+
+@pytest.mark.parametrize('options', [dict(num_queries=0), dict(size=(0, 4))])
+def test_box_queries_refuse_wrong_numbers(options):
+    with pytest.raises(ConfigError, match='BoxQueries'):
+        BoxQueries(**options)

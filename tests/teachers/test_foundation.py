@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from castkd.adapters import adapter_for
+from castkd.architectures import FOUNDATION_FEATURE, foundation_segmentor
 from castkd.errors import CheckpointError, ConfigError
 from castkd.registry import build_model
 from castkd.structures import Pass
@@ -425,3 +426,101 @@ def test_it_labels_in_the_step_for_another_student(tokenizer):
     request = Pass('big', 'unsup_teacher', 'encode', ('detector.network.model.backbone[0]',))
     taps = teacher.run(request, inputs['unsup_teacher'], samples['unsup_teacher']).taps
     assert len(taps['detector.network.model.backbone[0]']) == 3
+
+
+def test_it_is_adapted_as_the_student_of_a_distiller(tokenizer):
+    """Stages 1a and 1c: its own losses on labels and pseudo-labels, and the contrast on its image feature."""
+    model = build_model(
+        dict(
+            type='castkd.Distiller',
+            student=tiny_foundation(tokenizer),
+            classes=CLASSES,
+            objectives=dict(
+                sup=dict(type='castkd.Supervised'),
+                unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
+                cast=dict(
+                    type='castkd.InstanceContrast',
+                    feature=FOUNDATION_FEATURE,
+                    queries=dict(type='castkd.BoxQueries', num_queries=5, size=(16, 16)),
+                    projector=dict(
+                        type='castkd.ProjectionHead',
+                        in_channels=64,
+                        hidden_channels=8,
+                        out_channels=8,
+                    ),
+                    loss=dict(type='castkd.InstancePixelContrast', num_negatives=8),
+                ),
+            ),
+        )
+    )
+    model.train()
+    inputs, samples = make_batch(['sup', 'sup_strong', 'unsup_teacher', 'unsup_student'], size=128)
+    # One pseudo-labelled image without any label: no set loss from it, but the contrast sees it.
+    samples['unsup_teacher'][1].gt_instances = samples['unsup_teacher'][1].gt_instances[:0]
+    runs = {(item.network, item.view, item.kind) for item in model.plan()}
+    assert runs == {
+        ('student', 'sup', 'loss'),
+        ('student', 'unsup_teacher', 'loss'),
+        ('student', 'sup_strong', 'encode'),
+        ('student', 'unsup_student', 'encode'),
+    }
+    total, log = model.parse_losses(model(inputs, samples, mode='loss'))
+    total.backward()
+    assert {'sup.loss_cls', 'unsup.loss_focal', 'cast.loss_pixel', 'cast.separation'} <= set(log)
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None, name
+            assert torch.isfinite(value.grad).all(), name
+    again = build_model(dict(type='castkd.Distiller', student=tiny_foundation(tokenizer)))
+    state = {key: value for key, value in model.state_dict().items() if 'objectives' not in key}
+    again.load_state_dict(state)
+
+
+def test_the_contrast_alone_trains_the_image_backbone(tokenizer):
+    """T17 for the teacher: neither decoder, nor text, nor segmenter."""
+    model = build_model(
+        dict(
+            type='castkd.Distiller',
+            student=tiny_foundation(tokenizer),
+            objectives=dict(
+                cast=dict(
+                    type='castkd.InstanceContrast',
+                    views=[('sup', 'sup_strong')],
+                    feature=FOUNDATION_FEATURE,
+                    queries=dict(type='castkd.BoxQueries', num_queries=5, size=(16, 16)),
+                    projector=dict(type='castkd.ProjectionHead', in_channels=64),
+                    loss=dict(type='castkd.InstancePixelContrast', num_negatives=8),
+                )
+            ),
+        )
+    )
+    total, _ = model.parse_losses(model(*make_batch(['sup', 'sup_strong'], size=128), mode='loss'))
+    total.backward()
+    trained = {
+        name
+        for name, value in model.named_parameters()
+        if value.grad is not None and value.grad.abs().sum() > 0
+    }
+    backbone = 'student.detector.network.model.backbone.'
+    assert any(name.startswith(backbone) for name in trained)
+    assert all(name.startswith((backbone, 'objectives.cast.projector')) for name in trained)
+
+
+def test_builder_names_the_published_weights():
+    config = foundation_segmentor(CLASSES, synonyms={'car': ['car', 'van']}, amp='float16')
+    assert config['detector']['weights'] == 'openmmlab-community/mm_grounding_dino_large_all'
+    assert config['segmenter']['weights'] == 'facebook/sam2.1-hiera-large'
+    assert config['detector']['synonyms'] == {'car': ['car', 'van']}
+
+
+def test_built_config_fits_the_parts(tokenizer, network, tmp_path):
+    network.detector.network.save_pretrained(tmp_path / 'detector')
+    make_tokenizer(tmp_path / 'detector')
+    network.segmenter.network.save_pretrained(tmp_path / 'segmenter')
+    built = build_model(
+        foundation_segmentor(
+            CLASSES, detector=str(tmp_path / 'detector'), segmenter=str(tmp_path / 'segmenter')
+        )
+    )
+    assert built.state_dict().keys() == network.state_dict().keys()
+    assert built.detector.test_scale == (800, 1333)
