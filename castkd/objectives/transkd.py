@@ -35,7 +35,7 @@ class TransKD(Objective):
     are needed: unlabelled images are one more view.
 
     A teacher on another grid than the student (other strides, larger images) is averaged onto the student's by
-    adaptive average pooling.
+    adaptive average pooling. A term of weight 0 is not computed, and parts that only it needs are not built.
 
     Args:
         teacher: Name of the teacher.
@@ -78,6 +78,10 @@ class TransKD(Objective):
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
+        if not feature_weight:
+            fusion = None
+        if not any(embedding_weights):
+            alignment = mixer = assistant = None
         _check_parts(fusion, alignment, mixer, assistant)
         channels = {'student_channels': student_channels, 'teacher_channels': teacher_channels}
         self.teacher = teacher
@@ -158,12 +162,18 @@ class TransKD(Objective):
         if self.assistant:
             inputs = [student[_input_of(tap)] for tap in self.embedding_taps]
             aligned = self.assistant(aligned, inputs)
-        losses = {}
-        for stage, tap in enumerate(self.teacher_embedding_taps):
+        losses, idle = {}, 0.0
+        for stage, (tap, weight) in enumerate(
+            zip(self.teacher_embedding_taps, self.embedding_weights, strict=True)
+        ):
+            if not weight:
+                # The parts of the stage stay in the graph, as distributed training asks.
+                idle = idle + 0.0 * aligned[stage].sum()
+                continue
             theirs = _tokens_on_grid(_tokens(teacher, tap), own[stage][1])
-            value = self.embedding_loss(aligned[stage], theirs)
-            losses[f'loss_pea_s{stage + 1}'] = self.embedding_weights[stage] * value
-        return losses
+            losses[f'loss_pea_s{stage + 1}'] = weight * self.embedding_loss(aligned[stage], theirs)
+        name = next(iter(losses))
+        return {**losses, name: losses[name] + idle}
 
     def _check_stages(self, stages: int) -> None:
         for name in (
@@ -189,7 +199,8 @@ def _check_parts(
 ) -> None:
     if not fusion and not alignment:
         raise ConfigError(
-            'TransKD: nothing is compared; set fusion (feature maps), alignment (patch embeddings) or both'
+            'TransKD: nothing is compared; set fusion (feature maps), alignment (patch embeddings) or both, with '
+            'weights above 0'
         )
     for name, part in (('mixer', mixer), ('assistant', assistant)):
         if part and not alignment:

@@ -169,9 +169,8 @@ def test_four_images_are_learnt(teacher_file):
 
 def test_without_weights_training_is_plain_training(teacher_file):
     curves = []
-    for weights in (dict(), dict(feature_weight=0, embedding_weights=(0, 0, 0, 0)), None):
-        options = weights or {}
-        distiller = make_distiller(teacher_file(), **options)
+    for weights in (dict(), dict(weight=0), None):
+        distiller = make_distiller(teacher_file(), **(weights or {}))
         if weights is None:
             del distiller.objectives['kd']
         optimizer = torch.optim.SGD(distiller.student.parameters(), lr=1e-2)
@@ -191,6 +190,42 @@ def test_without_weights_training_is_plain_training(teacher_file):
     for name, value in third.items():
         assert torch.equal(first[name], value), name
         assert torch.equal(second[name], value), name
+
+
+@pytest.mark.parametrize(
+    ('weights', 'names', 'parts'),
+    [
+        (dict(feature_weight=0), PEA, {'alignment', 'assistant'}),
+        (dict(embedding_weights=(0, 0.0, 0, 0)), HCL, {'fusion'}),
+        (
+            dict(embedding_weights=(0, 1, 0, 1)),
+            [*HCL, PEA[1], PEA[3]],
+            {'fusion', 'alignment', 'assistant'},
+        ),
+    ],
+    ids=['features', 'embeddings', 'two stages'],
+)
+def test_a_term_of_weight_zero_is_not_there_and_what_is_left_trains(
+    weights, names, parts, teacher_file
+):
+    distiller = make_distiller(teacher_file(), variant='ea', supervised=False, **weights)
+    losses = distiller(*make_batch(), mode='loss')
+    found = {name: value for name, value in losses.items() if 'loss' in name}
+    assert set(found) == {f'kd.{name}' for name in names}
+    assert all(value > 0 for value in found.values())
+    full = make_distiller(teacher_file(), variant='ea', supervised=False)
+    kd = distiller.objectives['kd']
+    full.objectives['kd'].load_state_dict(kd.state_dict(), strict=False)
+    if len(parts) == 3:
+        whole = full(*make_batch(), mode='loss')
+        torch.testing.assert_close(found['kd.loss_pea_s4'], whole['kd.loss_pea_s4'])
+    assert {name.split('.')[0] for name, _ in kd.named_parameters()} == parts
+    taps = {tap for item in kd.passes() for tap in item.taps}
+    assert any('layers' in tap for tap in taps) == ('alignment' in parts)
+    assert ('backbone[0]' in taps) == ('fusion' in parts)
+    distiller.parse_losses(losses)[0].backward()
+    # Without a gradient, distributed training would wait for it.
+    assert set(gradients(kd)) == {name for name, _ in kd.named_parameters()}
 
 
 def test_student_runs_as_it_does_alone(teacher_file):
@@ -338,6 +373,10 @@ def test_published_sizes_add_up():
         (dict(alignment=None, mixer=dict(type='castkd.GlobalLocalMixer')), 'mixer works on patch'),
         (dict(embedding_weights=(1, 1)), 'embedding_weights must name one value for each of the 4'),
         (dict(feature_taps=('backbone[0]',)), 'feature_taps must name one value'),
+        (
+            dict(feature_weight=0, embedding_weights=(0, 0, 0, 0)),
+            'nothing is compared; .* with weights above 0',
+        ),
         (dict(feature_weight=-1), 'feature_weight must be a number in'),
         (dict(embedding_weights=(1, 1, -1, 1)), r'embedding_weights\[2\] must be a number in'),
     ],
