@@ -1,0 +1,62 @@
+"""What tests of shipped segmentors share: tools called as commands, and a project that has never heard of castkd."""
+
+import shutil
+import subprocess
+import sys
+
+import torch
+
+PLAIN_PROJECT = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'castkd':
+            raise ImportError('castkd is not installed here')
+
+sys.meta_path.insert(0, Block())
+import torch
+from mmengine.runner import load_checkpoint
+from mmseg.apis import inference_model, init_model
+
+config, checkpoint, image, out = sys.argv[1:]
+model = init_model(config, checkpoint, device='cpu')
+load_checkpoint(model, checkpoint, strict=True)
+assert model.dataset_meta['classes'][0] == 'road'
+torch.save(inference_model(model, image).seg_logits.data, out)
+assert 'castkd' not in sys.modules
+"""
+# A recipe on the generated scenes, in seconds: the structure is what is tested, not what it learns.
+SHORT = [
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'param_scheduler.0.end=1',
+    'param_scheduler.1.begin=1',
+    'default_hooks.logger.interval=1',
+]
+
+
+def call(tool, *arguments):
+    """Run a tool as its command line does."""
+    before = sys.argv
+    sys.argv = [tool.__name__, *map(str, arguments)]
+    try:
+        assert tool.main() == 0
+    finally:
+        sys.argv = before
+
+
+def plain_logits(folder, image):
+    """Return the logits of ``student.py`` and ``student.pth`` in a process in which castkd cannot be imported."""
+    (folder / 'plain.py').write_text(PLAIN_PROJECT)
+    shutil.copy(image, folder / 'image.png')
+    files = ['student.py', 'student.pth', 'image.png', 'found.pt']
+    done = subprocess.run(
+        [sys.executable, 'plain.py', *files],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return torch.load(folder / 'found.pt', weights_only=True)
