@@ -14,6 +14,7 @@ from castkd.architectures import stage_channels
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
 from castkd.registry import build_model
+from tests.builders import make_map_sample
 from tests.datasets.test_loaders import relocated
 from tests.semantic_fixtures import make_cityscapes
 
@@ -33,7 +34,7 @@ def stages_of(name):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in CONFIGS.glob('*.py')} == set(CLASSES)
+    assert {path.stem for path in CONFIGS.glob('*.py')} == {*CLASSES, 'study_camvid'}
 
 
 @pytest.mark.parametrize('name', CLASSES)
@@ -66,6 +67,43 @@ def test_stages_share_their_networks(name):
         assert list(loader['dataset']['sources']) == ['labeled']
         for other in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
             assert stages[key].config[other] == stages['supervised'].config[other]
+
+
+def test_camvid_study_gives_all_students_the_same():
+    recipe = load_recipe(CONFIGS / 'study_camvid.py')
+    stages = {stage.name: stage for stage in recipe.stages}
+    check_configs({name: stage.config for name, stage in stages.items()}, 'study')
+    rows = ['supervised', 'kd', 'cwd', *VARIANTS, 'teacher']
+    assert [row['stage'] for row in recipe.report['rows']] == rows
+    assert set(stages) == set(rows)
+    plain = stages['supervised'].config
+    for name in ('kd', 'cwd', *VARIANTS):
+        config = stages[name].config
+        assert stages[name].uses == [('teacher', 'checkpoint')]
+        assert config['model']['student'] == plain['model']['student']
+        assert (
+            config['model']['teachers']['big']['model']
+            == (stages['teacher'].config['model']['student'])
+        )
+        for shared in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+            assert config[shared] == plain[shared]
+
+
+def test_cwd_row_fits_its_networks(tmp_path):
+    """One step on one pair of images: taps are reached, widths fit."""
+    model = stages_of('study_camvid')['cwd'].config['model']
+    teacher = build_model(model['teachers']['big']['model'])
+    torch.save({'state_dict': teacher.state_dict(), 'meta': {}}, tmp_path / 'teacher.pth')
+    model['teachers']['big'].update(
+        checkpoint=str(tmp_path / 'teacher.pth'), classes=model['classes']
+    )
+    distiller = build_model(model)
+    distiller.init_weights()
+    samples = [make_map_sample(torch.randint(0, 11, (64, 64)).numpy()) for _ in range(2)]
+    losses = distiller({'sup': torch.randn(2, 3, 64, 64)}, {'sup': samples}, mode='loss')
+    names = {'sup.decode.loss_ce', *(f'{name}.loss_sup' for name in ('kd', 'cwd', 'cwd_feature'))}
+    assert names <= set(losses)
+    assert all(losses[name] > 0 for name in names)
 
 
 @pytest.mark.parametrize(
