@@ -10,7 +10,7 @@ from castkd.registry import build_model
 from castkd.teachers.label_assisted import LabelAssistance
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / 'configs' / 'lad').glob('lad_*.py'))
+RECIPES = sorted((ROOT / 'configs' / 'lad').glob('lad_*_*.py'))
 HEADS = {
     'fcn': 'FCNHead',
     'pspnet': 'PSPHead',
@@ -100,3 +100,31 @@ def test_stage_configs_run_on_their_own(data, stage):
     loader = found.config['train_dataloader']
     assert loader['batch_sampler']['counts'] == {'labeled': 16}
     assert list(loader['dataset']['sources']) == ['labeled']
+
+
+def test_camvid_study_differs_in_the_teacher_alone():
+    """The labels that the teacher reads are what the last two rows differ in."""
+    recipe = load_recipe(ROOT / 'configs' / 'lad' / 'study_camvid.py')
+    stages = {stage.name: stage for stage in recipe.stages}
+    assert list(stages) == ['supervised', 'teacher', 'student', 'cwd']
+    check_configs({name: stage.config for name, stage in stages.items()}, 'study')
+    rows = ['supervised', 'teacher', 'cwd', 'student']
+    assert [row['stage'] for row in recipe.report['rows']] == rows
+    assert stages['cwd'].uses == [('supervised', 'checkpoint')]
+    configs = {name: stage.config for name, stage in stages.items()}
+    for shared in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert all(config[shared] == configs['supervised'][shared] for config in configs.values())
+    models = {name: config['model'] for name, config in configs.items()}
+    network = models['supervised']['student']
+    assert last_head(network)['num_classes'] == 11
+    assert models['student']['student'] == models['cwd']['student'] == network
+    assert models['student']['objectives'] == models['cwd']['objectives']
+    teacher = dict(models['cwd']['teachers']['twin'])
+    assert teacher.pop('checkpoint') == '{supervised.checkpoint}'
+    assert teacher == dict(type='castkd.FrozenTeacher', model=network)
+    assert models['student']['teachers']['twin']['model'] == models['teacher']['student']
+    distiller = build_model(models['cwd'])
+    assert {(item.network, item.view) for item in distiller.plan()} == {
+        ('twin', 'sup'),
+        ('student', 'sup'),
+    }
