@@ -74,6 +74,37 @@ def test_students_can_be_handed_over(recipe):
             assert head.loss_decode.loss_name == 'loss_ce'
 
 
+@pytest.mark.parametrize('fraction', [0.0625, 0.125])
+def test_camvid_study_gives_all_students_the_same(fraction):
+    recipe = load_recipe(CONFIGS / 'study_camvid_16.py', cfg_options={'fraction': fraction})
+    stages = {stage.name: stage for stage in recipe.stages}
+    assert list(stages) == [*RECIPES['camvid'], 'cps', 'kd']
+    check_configs({name: stage.config for name, stage in stages.items()}, 'study')
+    rows = ['supervised', 'deeper', 'wider', 'kd', 'cps', 'distill']
+    assert [row['stage'] for row in recipe.report['rows']] == rows
+    assert stages['kd'].uses == [('deeper', 'checkpoint')]
+    assert stages['cps'].uses == []
+    plain, mgd = stages['supervised'].config, stages['distill'].config
+    for name in ('kd', 'cps', 'distill'):
+        config = stages[name].config
+        assert config['model']['student'] == plain['model']['student']
+        assert config['train_dataloader'] == mgd['train_dataloader']
+        assert config['train_dataloader']['dataset']['split']['fraction'] == fraction
+        for shared in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+            assert config[shared] == plain[shared]
+        views = {
+            item.view
+            for item in MODELS.build(copy.deepcopy(config['model'])).plan()
+            if item.network == 'student' and item.grad
+        }
+        assert views == {'sup', 'unsup_mixed'}
+    assert stages['cps'].config['model']['peers']['second'] == plain['model']['student']
+    assert (
+        stages['kd'].config['model']['teachers']['big']['model']
+        == (stages['deeper'].config['model']['student'])
+    )
+
+
 @pytest.mark.parametrize(
     ('data', 'stage', 'weights'),
     [
