@@ -1,6 +1,6 @@
 """Builders of the data part of configs: pipelines, data sets, loaders, evaluators."""
 
-from castkd.data_configs.instance import instance_crop, instance_data
+from castkd.data_configs.instance import detector_geometry, instance_crop, instance_data
 from castkd.data_configs.semantic import map_crop, semantic_data
 from castkd.data_configs.shared import (
     color_jitter,
@@ -12,6 +12,7 @@ from castkd.data_configs.shared import (
 
 __all__ = [
     'color_jitter',
+    'detector_geometry',
     'instance_crop',
     'instance_data',
     'labeled_only',

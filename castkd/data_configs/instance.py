@@ -21,6 +21,34 @@ def instance_crop(size: tuple[int, int]) -> dict:
     }
 
 
+def detector_geometry() -> list[dict]:
+    """Return the transforms of training of DETR (Carion et al., ECCV 2020), which detectors of its family have.
+
+    An image is brought to a short side of 480 to 800 pixels, half of the time after a crop out of one of 400 to 600;
+    half of the images are mirrored.
+    """
+    resize = _short_side(range(480, 801, 32), 1333)
+    crop = {
+        **instance_crop((384, 600)),
+        # Each side is drawn from this range.
+        'crop_type': 'absolute_range',
+    }
+    cropped = [_short_side((400, 500, 600), 4200), crop, resize]
+    return [
+        {'type': 'mmdet.RandomFlip', 'prob': 0.5},
+        {'type': 'RandomChoice', 'transforms': [[resize], cropped]},
+    ]
+
+
+def _short_side(sides: Sequence[int], longest: int) -> dict:
+    return {
+        'type': 'RandomChoiceResize',
+        'scales': [(side, longest) for side in sides],
+        'resize_type': 'mmdet.Resize',
+        'keep_ratio': True,
+    }
+
+
 def instance_data(
     pieces: Mapping[str, Any],
     dataset: Mapping[str, Any],

@@ -16,16 +16,21 @@ from castkd.data_configs import (
 data_root = 'data/ADEChallengeData2016/'
 classes = mmdet.datasets.ade20k.ADE20KInstanceDataset.METAINFO['classes']
 metainfo = dict(classes=classes)
+dataset = dict(type='mmdet.ADE20KInstanceDataset', data_root=data_root, metainfo=metainfo)
+files = dict(
+    train=('ade20k_instance_train.json', 'images/training/'),
+    val=('ade20k_instance_val.json', 'images/validation/'),
+)
+test_scale = (2560, 630)
 geometry = random_geometry(short_side_jitter(630, longest=2560), instance_crop((630, 630)))
 # The weak view is that of Mask2Former's training, colours included; the strong one is made from it.
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(
         _base_,
-        dict(type='mmdet.ADE20KInstanceDataset', data_root=data_root, metainfo=metainfo),
-        train=('ade20k_instance_train.json', 'images/training/'),
-        val=('ade20k_instance_val.json', 'images/validation/'),
+        dataset,
+        **files,
         augmentation=[*geometry, color_jitter()],
-        test_scale=(2560, 630),
+        test_scale=test_scale,
     )
 )

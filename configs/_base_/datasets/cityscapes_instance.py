@@ -16,17 +16,22 @@ from castkd.data_configs import (
 data_root = 'data/cityscapes/'
 classes = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 metainfo = dict(classes=classes)
+dataset = dict(type='mmdet.CityscapesDataset', data_root=data_root, metainfo=metainfo)
+files = dict(
+    train=('annotations/instancesonly_filtered_gtFine_train.json', 'leftImg8bit/train/'),
+    val=('annotations/instancesonly_filtered_gtFine_val.json', 'leftImg8bit/val/'),
+)
+test_scale = (2048, 1024)
 geometry = random_geometry(short_side_jitter(1024, longest=4096), instance_crop((1024, 512)))
 # The weak view is that of Mask2Former's training, colours included; the strong one is made from it.
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(
         _base_,
-        dict(type='mmdet.CityscapesDataset', data_root=data_root, metainfo=metainfo),
-        train=('annotations/instancesonly_filtered_gtFine_train.json', 'leftImg8bit/train/'),
-        val=('annotations/instancesonly_filtered_gtFine_val.json', 'leftImg8bit/val/'),
+        dataset,
+        **files,
         augmentation=[*geometry, color_jitter()],
-        test_scale=(2048, 1024),
+        test_scale=test_scale,
     )
 )
 # The benchmark's own evaluation; it writes its files into a temporary folder.

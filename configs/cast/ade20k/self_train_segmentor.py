@@ -1,0 +1,10 @@
+# CAST stage 1c: the segmentor again from its first weights, on labels and the pseudo-labels of stage 1a.
+_base_ = ['./segmentor.py', '../../_base_/methods/cast.py']
+
+model = dict(
+    student=_base_.teacher, classes=_base_.classes, objectives=dict(cast=dict(_base_.contrast))
+)
+pseudo = dict(
+    _base_.pseudo_dataset, ann_file='work_dirs/cast_ade20k_segmentor/label_adapted/annotations.json'
+)
+train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))

@@ -1,0 +1,24 @@
+# What the teacher's stages share: MM-Grounding-DINO (Swin-L) and SAM 2.1 (Hiera-L), images as DETR augments them.
+_base_ = ['./base.py', '../../_base_/schedules/adamw_grounding.py']
+from castkd.architectures import FOUNDATION_FEATURE, foundation_segmentor
+from castkd.data_configs import detector_geometry, instance_data
+
+teacher = foundation_segmentor(_base_.classes)
+contrast = dict(
+    feature=FOUNDATION_FEATURE,
+    queries=dict(type='castkd.BoxQueries'),
+    projector=dict(type='castkd.ProjectionHead', in_channels=1536),
+)
+data = instance_data(
+    _base_,
+    _base_.dataset,
+    **_base_.files,
+    augmentation=detector_geometry(),
+    test_scale=_base_.test_scale,
+)
+labeled_dataset = data['labeled_dataset']
+pseudo_dataset = data['pseudo_dataset']
+train_dataloader = data['train_dataloader']
+del data
+param_scheduler = [dict(type='MultiStepLR', by_epoch=False, milestones=[2000, 2500], gamma=0.1)]
+train_cfg = dict(max_iters=10_000)

@@ -1,0 +1,13 @@
+# CAST on COCO instances with 10 % of the labels, networks and schedule of the paper; GPUs with 80 GB.
+#   python tools/train.py configs/cast/cast_coco.py --amp
+# Labelled fraction (usual: 1, 5 and 10 %) and seed are variables:
+#   --cfg-options fraction=0.05 seed=1 --work-dir work_dirs/other
+# Not trained here yet. Weights of DINOv2, MM-Grounding-DINO and SAM 2.1 come from the Hugging Face hub or from folders:
+# pretrained in student.py; detector and segmenter in teacher.py.
+_base_ = '../_base_/recipes/cast.py'
+
+fraction = 0.1
+folder = 'coco'
+images = 'data/coco/train2017'
+reference = 'data/coco/annotations/instances_train2017.json'
+score_thr = 0.3
