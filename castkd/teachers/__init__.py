@@ -7,6 +7,7 @@ from castkd.teachers.ema import EMATeacher
 from castkd.teachers.foundation import FoundationSegmentor, FoundationTeacher
 from castkd.teachers.frozen import FrozenTeacher
 from castkd.teachers.grounding_dino import GroundingDINO
+from castkd.teachers.merged import MergedTeacher
 from castkd.teachers.sam2 import SAM2
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'FoundationTeacher',
     'FrozenTeacher',
     'GroundingDINO',
+    'MergedTeacher',
     'SAM2',
     'Teacher',
     'TeacherBank',

@@ -133,6 +133,11 @@ def test_a_checkpoint_resumes_strictly_and_goes_on_the_same():
 
 def test_predictions_are_in_pixels_of_the_image():
     model = build_model(tiny_dinov2_mask2former()).eval()
+    encoder = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    model.init_weights()
+    assert all(
+        torch.equal(encoder[key], value) for key, value in model.backbone.state_dict().items()
+    )
     data = {key: value['sup'] for key, value in raw_batch().items()}
     with torch.no_grad():
         first, second = model.test_step(data)
