@@ -131,9 +131,15 @@ class Teacher:
             hold classes are in the student's order too, but for ``request.own_classes``.
 
         Raises:
-            ConfigError: When a tap holds classes that are not the student's one to one.
+            ConfigError: When a tap holds classes that are not the student's one to one, or a dense head runs whose
+                classes are others than the student's: its outputs are compared as they are.
         """
         adapter = adapter_for(self.model)
+        if request.kind == 'dense' and not self._same_order:
+            raise ConfigError(
+                f'teacher {self.name!r} has classes {self.classes}, in another order than the student or others; the '
+                'outputs of its head are compared class by class, which needs the same; distil features instead'
+            )
         inputs, own_samples = self._converted(inputs, samples)
         result = PassResult()
         with torch.no_grad(), record_taps(self.model, request.taps) as taps:
@@ -191,16 +197,23 @@ class Teacher:
             )
         return self._convert(inputs, samples)
 
+    @property
+    def _same_order(self) -> bool:
+        return self._label_table is None or self._label_table.tolist() == self._places
+
+    @property
+    def _places(self) -> list[int]:
+        return list(range(self._student_count))
+
     def _in_student_order(self, path: str, value: Any) -> Any:  # noqa: ANN401 - a tap holds anything
-        places = list(range(self._student_count))
-        if self._label_table is None or self._label_table.tolist() == places:
+        if self._same_order:
             return value
         with in_one_line(f'teacher {self.name!r} has other classes than the student: '):
             axis = adapter_for(self.model).class_axis(self.model, Tap.parse(path))
         if axis is None:
             return value
         found, order = self._label_table.sort()
-        if found.tolist() != places:
+        if found.tolist() != self._places:
             raise ConfigError(
                 f'teacher {self.name!r}: tap {path!r} holds its classes {self.classes}, which class_mapping does not '
                 "bring to the student's one to one; compare features (backbone, neck, decode_head.conv_seg:input), or "

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from castkd.architectures import retinanet
 from castkd.distiller import Distiller
 from castkd.distiller.pseudo_labeler import QueryPseudoLabeler
 from castkd.errors import ConfigError
@@ -118,8 +119,9 @@ def test_a_mapping_without_classes_of_the_student_is_refused(network):
         connected(network, None)
 
 
-def detector(student_classes):
-    teacher = Teacher(tiny_mask2former(), classes=('a', 'b'), class_mapping={'a': 'b', 'b': 'a'})
+def detector(student_classes, model=None):
+    mapping = {'a': 'b', 'b': 'a'}
+    teacher = Teacher(model or tiny_mask2former(), classes=('a', 'b'), class_mapping=mapping)
     teacher.name = 'big'
     teacher.connect(teacher.model, student_classes)
     return teacher
@@ -140,3 +142,14 @@ def test_heads_of_detectors_are_refused_unless_the_reader_maps_the_classes():
     for merged in (compared, request.merge(compared), compared.merge(request)):
         with pytest.raises(ConfigError, match=r"'big' has other classes .*: tap .* may hold"):
             detector(other).run(merged, inputs['weak'], samples['weak'])
+
+
+def test_outputs_of_a_dense_head_are_refused():
+    """General instance distillation compares them class by class."""
+    inputs, samples = make_batch(['weak'])
+    request = Pass('big', 'weak', 'dense')
+    model = retinanet(2, depth=18, base_channels=8, channels=8, stacked_convs=1)
+    run = detector(('b', 'a'), model).run(request, inputs['weak'], samples['weak'])
+    assert run.outputs is not None
+    with pytest.raises(ConfigError, match=r"'big' has classes \('a', 'b'\), in another order"):
+        detector(('a', 'b'), model).run(request, inputs['weak'], samples['weak'])
