@@ -1,4 +1,4 @@
-"""What castkd does, as functions: train, study, test, generate_pseudo_labels, export_student.
+"""What castkd does, as functions: train, study, test, label images, export a student, save first weights.
 
 They are imported when they are first asked for, so that importing this package costs nothing.
 """
@@ -16,10 +16,18 @@ _FUNCTIONS = {
     'test': 'test',
     'generate_pseudo_labels': 'pseudo_label',
     'export_student': 'export_student',
+    'save_first_weights': 'first_weights',
     'study': 'study',
 }
 
-__all__ = ['export_student', 'generate_pseudo_labels', 'study', 'test', 'train']
+__all__ = [
+    'export_student',
+    'generate_pseudo_labels',
+    'save_first_weights',
+    'study',
+    'test',
+    'train',
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any function of the package
