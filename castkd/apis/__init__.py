@@ -1,4 +1,4 @@
-"""What castkd does, as functions: train, study, test, label images, export a student, save first weights.
+"""What castkd does, as functions: train, study, test, label images, merge labels, export a student ...
 
 They are imported when they are first asked for, so that importing this package costs nothing.
 """
@@ -16,6 +16,7 @@ _FUNCTIONS = {
     'test': 'test',
     'generate_pseudo_labels': 'pseudo_label',
     'export_student': 'export_student',
+    'merge_labels': 'merge_labels',
     'save_first_weights': 'first_weights',
     'study': 'study',
 }
@@ -23,6 +24,7 @@ _FUNCTIONS = {
 __all__ = [
     'export_student',
     'generate_pseudo_labels',
+    'merge_labels',
     'save_first_weights',
     'study',
     'test',

@@ -1,0 +1,62 @@
+"""Merge pseudo-label files of several teachers: instances are matched by their masks, teachers weighted by their AP.
+
+python tools/merge_labels.py first.json second.json --weights 0.31 0.28 --out merged.json --score-thr 0.3
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('files', type=Path, nargs='+', metavar='FILE', help='files of tools/pseudo_label.py')
+    add(
+        '--weights',
+        type=float,
+        nargs='+',
+        required=True,
+        metavar='AP',
+        help="validation AP of each file's teacher, in the order of the files",
+    )
+    add('--out', type=Path, required=True, metavar='FILE', help='file to write')
+    add(
+        '--iou-thr',
+        type=float,
+        default=0.5,
+        help='masks of one class are one instance when their IoU is above it (%(default)s)',
+    )
+    add(
+        '--score-thr',
+        type=float,
+        default=0.0,
+        help='merged instances need a score above it (%(default)s)',
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Merge the files and say what was written."""
+    options = vars(parse_arguments())
+    from castkd.apis.command_line import run_tool
+    from castkd.apis.merge_labels import merge_labels
+
+    def merge() -> None:
+        summary = merge_labels(**options)
+        print(
+            f'{summary["out"]}: {summary["num_instances"]} instances of {summary["num_images"]} images'
+        )
+
+    return run_tool(merge)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
