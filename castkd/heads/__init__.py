@@ -10,7 +10,7 @@ from castkd.heads.slots import (
     GFLSlots,
     SlotReader,
     Slots,
-    check_same_slots,
+    check_same_geometry,
     slot_reader,
 )
 
@@ -27,7 +27,7 @@ __all__ = [
     'SetPredictionQueries',
     'SlotReader',
     'Slots',
-    'check_same_slots',
+    'check_same_geometry',
     'of_class',
     'pool_regions',
     'region_extractor',

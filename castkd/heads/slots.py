@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from castkd.errors import ConfigError
+from castkd.heads.regions import RegionHeads
 
 _ELEMENTWISE = {'L1Loss', 'SmoothL1Loss'}
 
@@ -269,8 +270,10 @@ def dense_head(network: nn.Module) -> str:
     return 'rpn_head' if getattr(network, 'rpn_head', None) is not None else 'bbox_head'
 
 
-def check_same_slots(student: SlotReader, teacher: SlotReader) -> None:
-    """Check that two networks have the same slots.
+def check_same_geometry(
+    student: SlotReader | RegionHeads, teacher: SlotReader | RegionHeads
+) -> None:
+    """Check that the predictions of two networks are of the same things, one by one.
 
     Raises:
         ConfigError: Naming the first thing in which they differ.
@@ -280,7 +283,7 @@ def check_same_slots(student: SlotReader, teacher: SlotReader) -> None:
         if value != other[name]:
             raise ConfigError(
                 f'{student.owner} and {teacher.owner} differ in {name}: {_short(value)} and {_short(other[name])}; '
-                'their slots are compared one by one, so give both the same'
+                'their predictions are compared one by one, so give both the same'
             )
 
 

@@ -4,6 +4,7 @@ from castkd.objectives.base import Objective
 from castkd.objectives.cast import InstanceContrast
 from castkd.objectives.cps import CrossPseudoSupervision
 from castkd.objectives.distillation import Distillation
+from castkd.objectives.gid import GeneralInstanceDistillation
 from castkd.objectives.lad import DualPath
 from castkd.objectives.mgd import MultiGranularity
 from castkd.objectives.pseudo_label import PseudoLabel
@@ -14,6 +15,7 @@ __all__ = [
     'CrossPseudoSupervision',
     'Distillation',
     'DualPath',
+    'GeneralInstanceDistillation',
     'InstanceContrast',
     'MultiGranularity',
     'Objective',

@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 
 from castkd.adapters import adapter_for
 from castkd.errors import ConfigError
-from castkd.heads import AnchorSlots, FCOSSlots, GFLSlots, check_same_slots, slot_reader
+from castkd.heads import AnchorSlots, FCOSSlots, GFLSlots, check_same_geometry, slot_reader
 from castkd.registry import build_model
 from tests.detectors import DETECTORS, tiny_detector
 
@@ -299,7 +299,7 @@ def test_networks_of_another_geometry_are_refused(name, changes, text):
     with pytest.raises(
         ConfigError, match=f"^the student and teacher 'big' differ in {text}"
     ) as caught:
-        check_same_slots(student, teacher)
+        check_same_geometry(student, teacher)
     assert '\n' not in str(caught.value)
 
 
@@ -307,12 +307,12 @@ def test_networks_of_another_geometry_are_refused(name, changes, text):
 def test_larger_network_of_the_same_geometry_fits(name):
     student = slot_reader(changed(name), 'the student')
     sizes = dict(depth=34, base_channels=16, channels=32)
-    check_same_slots(student, slot_reader(changed(name, sizes=sizes), 'the teacher'))
+    check_same_geometry(student, slot_reader(changed(name, sizes=sizes), 'the teacher'))
 
 
 def test_heads_of_two_families_are_refused():
     with pytest.raises(ConfigError, match='differ in head: AnchorSlots and FCOSSlots'):
-        check_same_slots(slot_reader(changed('retinanet'), 'a'), slot_reader(changed('fcos'), 'b'))
+        check_same_geometry(slot_reader(changed('retinanet'), 'a'), slot_reader(changed('fcos'), 'b'))
 
 
 def test_unknown_head_is_refused_with_what_there_is():

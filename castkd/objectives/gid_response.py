@@ -1,0 +1,245 @@
+"""The response term of GID: heads of both networks compared where the general instances are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from castkd.adapters import frozen_batch_statistics
+from castkd.errors import ConfigError, near_names
+from castkd.heads.regions import RegionHeads, of_class
+from castkd.heads.slots import SlotReader, Slots, check_same_geometry, dense_head, slot_reader
+from castkd.losses import (
+    GeneralInstances,
+    class_divergence,
+    delta_response,
+    general_instances,
+    mask_response,
+    soft_class_response,
+)
+from castkd.structures import STUDENT
+from castkd.teachers import Teacher
+
+_OWNER = 'GeneralInstanceDistillation'
+# Below this probability of an object, what the teacher draws as its mask means nothing.
+_MASKED = 0.3
+
+
+@dataclass(frozen=True)
+class DetectorPair:
+    """How the predictions of student and teacher are read; a plain object, so that no module contains the networks.
+
+    Attributes:
+        head: Path of the dense head in both.
+        student: Reader of the student's slots.
+        teacher: Reader of the teacher's slots.
+        regions: RoI heads of student and teacher; None for single-stage detectors.
+    """
+
+    head: str
+    student: SlotReader
+    teacher: SlotReader
+    regions: tuple[RegionHeads, RegionHeads] | None
+
+    @classmethod
+    def of(
+        cls, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher], teacher: str
+    ) -> DetectorPair:
+        """Return the pair of the student and one teacher.
+
+        Raises:
+            ConfigError: When there is no such teacher, a head cannot be read, or the dense heads differ in what their
+                predictions stand for.
+        """
+        if teacher not in teachers:
+            hint = near_names(teacher, teachers)
+            raise ConfigError(f'{_OWNER}: no teacher is called {teacher!r}; {hint}')
+        if teachers[teacher].input_scale != 1:
+            raise ConfigError(
+                f'{_OWNER}: teacher {teacher!r} sees images of another size, and its predictions are not one by one '
+                "the student's; remove its input_scale"
+            )
+        networks = {
+            'the student': trained[STUDENT],
+            f'teacher {teacher!r}': teachers[teacher].model,
+        }
+        readers = [slot_reader(network, owner) for owner, network in networks.items()]
+        check_same_geometry(*readers)
+        head = dense_head(trained[STUDENT])
+        regions = None
+        if head == 'rpn_head':
+            regions = tuple(RegionHeads(network, owner) for owner, network in networks.items())
+        return cls(head, *readers, regions)
+
+    @property
+    def strides(self) -> list[int]:
+        """Return the strides of the levels that features are pooled from: P2 to P5 of a two-stage detector."""
+        levels = self.regions[0].num_levels if self.regions else None
+        return self.student.strides[:levels]
+
+    @torch.no_grad()
+    def select(
+        self, student: Slots, teacher: Slots, samples: list, options: Mapping
+    ) -> list[GeneralInstances]:
+        """Return the general instances of every image; ``options`` are those of the selection."""
+        everywhere = torch.arange(len(student.priors), device=student.priors.device)
+        return [
+            general_instances(
+                teacher.logits[image].float().sigmoid(),
+                student.logits[image].float().sigmoid(),
+                self.teacher.decode(teacher, image, everywhere),
+                self.student.decode(student, image, everywhere),
+                sample.metainfo['img_shape'][:2],
+                **options,
+            )
+            for image, sample in enumerate(samples)
+        ]
+
+
+@dataclass(frozen=True)
+class Response:
+    """Which predictions are compared, and with which weights; a part whose weights are 0 costs nothing.
+
+    Attributes:
+        class_weight: alpha, of class scores.
+        box_weight: beta, of boxes.
+        mask_weight: Of masks.
+        proposals: Whether the proposal head of a two-stage detector takes part.
+        regions: Whether its RoI head takes part.
+    """
+
+    class_weight: float
+    box_weight: float
+    mask_weight: float
+    proposals: bool
+    regions: bool
+
+    def uses_slots(self, pair: DetectorPair) -> bool:
+        """Tell whether dense heads are compared."""
+        return bool(self.class_weight or self.box_weight) and (
+            self.proposals or pair.regions is None
+        )
+
+    def uses_regions(self, pair: DetectorPair) -> bool:
+        """Tell whether classes and boxes of RoI heads are compared."""
+        return bool(self.class_weight or self.box_weight) and (
+            self.regions and pair.regions is not None
+        )
+
+    def uses_masks(self, pair: DetectorPair) -> bool:
+        """Tell whether masks are compared."""
+        return bool(self.mask_weight) and pair.regions is not None and pair.regions[0].has_masks
+
+    def check(self, pair: DetectorPair) -> None:
+        """Check that what is compared can be.
+
+        Raises:
+            ConfigError: When the student's head does not assign labels to boxes alone, or the RoI heads differ.
+        """
+        if self.uses_slots(pair):
+            pair.student.check_assignment()
+        if self.uses_regions(pair) or self.uses_masks(pair):
+            check_same_geometry(*pair.regions)
+
+    def of_slots(
+        self,
+        pair: DetectorPair,
+        student: Slots,
+        teacher: Slots,
+        found: list[GeneralInstances],
+        samples: list,
+    ) -> dict[str, Tensor]:
+        """Compare the slots that the student would train on if the instances were objects.
+
+        Returns:
+            ``loss_cls`` and ``loss_reg``, weighted, and ``class_excess``: how far the unweighted former is above the
+            teacher's own entropy, which stays when both agree.
+        """
+        chosen = torch.stack(
+            [
+                pair.student.assign(instances.boxes, student, sample.metainfo)
+                for instances, sample in zip(found, samples, strict=True)
+            ]
+        )
+        losses = {}
+        if self.class_weight:
+            logits, targets = student.logits[chosen], teacher.logits[chosen]
+            value = soft_class_response(logits, targets)
+            losses['loss_cls'] = self.class_weight * value
+            losses['class_excess'] = value.detach() - soft_class_response(targets, targets)
+        if self.box_weight:
+            losses['loss_reg'] = self.box_weight * _box_response(pair, student, teacher, chosen)
+        return losses
+
+    def of_regions(
+        self, pair: DetectorPair, own: Sequence[Tensor], other: Sequence[Tensor], rois: Tensor
+    ) -> dict[str, Tensor]:
+        """Compare what both RoI heads say of the instances.
+
+        Args:
+            pair: The networks.
+            own: Pyramid of the student, levels (B, C, h, w).
+            other: Pyramid of the teacher.
+            rois: (G, 5), the instances' images and boxes.
+
+        Returns:
+            ``loss_roi_cls``, ``loss_roi_reg`` and ``loss_mask``, weighted, as far as they take part.
+        """
+        if not len(rois):
+            return self._of_no_region(pair, own)
+        student, teacher = pair.regions
+        with torch.no_grad():
+            targets, target_deltas = teacher.boxes(other, rois)
+        probabilities = targets.float().softmax(dim=1)
+        foreground = 1 - probabilities[:, -1]
+        classes = probabilities[:, :-1].argmax(dim=1)
+        losses = {}
+        with frozen_batch_statistics(student.roi_head):
+            if self.uses_regions(pair):
+                logits, deltas = student.boxes(own, rois)
+                values = {
+                    'cls': class_divergence(logits, targets),
+                    'reg': delta_response(
+                        of_class(deltas, classes),
+                        of_class(target_deltas, classes),
+                        beta=student.delta_beta,
+                        weight=foreground,
+                    ),
+                }
+                weights = self._region_weights()
+                losses |= {f'loss_roi_{key}': weights[key] * values[key] for key in weights}
+            if self.uses_masks(pair):
+                with torch.no_grad():
+                    target_masks = of_class(teacher.masks(other, rois), classes)
+                masks = of_class(student.masks(own, rois), classes)
+                value = mask_response(masks, target_masks, foreground * (foreground >= _MASKED))
+                losses['loss_mask'] = self.mask_weight * value
+        return losses
+
+    def _region_weights(self) -> dict[str, float]:
+        weights = {'cls': self.class_weight, 'reg': self.box_weight}
+        return {key: weight for key, weight in weights.items() if weight}
+
+    def _of_no_region(self, pair: DetectorPair, own: Sequence[Tensor]) -> dict[str, Tensor]:
+        names = []
+        if self.uses_regions(pair):
+            names += [f'loss_roi_{key}' for key in self._region_weights()]
+        names += ['loss_mask'] if self.uses_masks(pair) else []
+        return dict.fromkeys(names, sum(level[:0].sum() for level in own))
+
+
+def _box_response(pair: DetectorPair, student: Slots, teacher: Slots, chosen: Tensor) -> Tensor:
+    """Return the distance of boxes in the slots ``chosen`` (B, R), as the student's head measures it."""
+    beta = pair.student.delta_beta
+    if beta is not None:
+        return delta_response(student.regression[chosen], teacher.regression[chosen], beta=beta)
+    boxes, targets = (
+        torch.cat([reader.decode(slots, image, where) for image, where in enumerate(chosen)])
+        for reader, slots in ((pair.student, student), (pair.teacher, teacher))
+    )
+    if not len(boxes):
+        return boxes.sum()
+    return pair.student.box_distance(boxes, targets.detach()).mean()
