@@ -1,7 +1,7 @@
 # Everything starts here: `make help` lists the targets.
 VENV ?= .venv
 BIN := $(VENV)/bin
-BENCHMARKS := $(filter-out common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out common bare_step step_batch,$(basename $(notdir $(wildcard benchmarks/*.py))))
 CLEAN := build dist castkd.egg-info .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help

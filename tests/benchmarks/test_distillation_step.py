@@ -2,17 +2,28 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from benchmarks import distillation_step as benchmark
+from benchmarks.bare_step import BareStep
+from benchmarks.step_batch import OBJECTS, make_batch
+from castkd.architectures import (
+    deeplabv3plus,
+    label_assisted,
+    resnet_segmentor,
+    segformer,
+    stage_channels,
+)
 from tests.builders import tiny_mask2former
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 STUDENT = tiny_mask2former(1)
-CONFIG = dict(
-    image_size=(64, 64),
+CAST = dict(
+    labeled_pipeline=[dict(crop_size=(64, 64))],
     teacher=STUDENT,
     model=dict(
         type='castkd.Distiller',
@@ -31,50 +42,86 @@ CONFIG = dict(
     ),
     train_dataloader=dict(batch_sampler=dict(counts=dict(labeled=1, unlabeled=2))),
 )
+FCN = resnet_segmentor(3, 'fcn', base_channels=8, channels=8, num_convs=1)
+DEEPLAB = deeplabv3plus(3, 'resnet18', width=0.125, channels=8)
+SMALL, BIG = (segformer(3, embed_dims=width, depths=(1, 1, 1, 1), channels=8) for width in (8, 16))
+TRANSKD = dict(
+    student_channels=stage_channels(8),
+    teacher_channels=stage_channels(16),
+    fusion=dict(mid_channels=8, bottleneck_norm='none'),
+)
+# Shipped method, its student, its teachers, and options of the objective that the networks ask for.
+SEMANTIC = {
+    'cps': (DEEPLAB, {}, {}),
+    'mgd': (DEEPLAB, dict(deeper=DEEPLAB, wider=DEEPLAB), {}),
+    'lad_teacher': (label_assisted(FCN), {}, {}),
+    'lad_student': (FCN, dict(twin=label_assisted(FCN)), {}),
+    'transkd_ea': (SMALL, dict(big=BIG), dict(transkd=TRANSKD)),
+}
+
+
+def config_of(method):
+    """Return a stage config with tiny networks."""
+    if method == 'cast':
+        return Config(copy.deepcopy(CAST))
+    student, teachers, objectives = SEMANTIC[method]
+    config = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
+    options = dict(student=student, classes=('a', 'b', 'c'), objectives=objectives)
+    options['teachers'] = {name: dict(model=network) for name, network in teachers.items()}
+    if method == 'cps':
+        options['peers'] = dict(second=student)
+    config.merge_from_dict(dict(model=copy.deepcopy(options)))
+    config.labeled_pipeline = [dict(type='castkd.RandomCrop', crop_size=(64, 96))]
+    config.train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=2, unlabeled=4)))
+    return config
 
 
 def gradients(distiller):
-    # What the contrastive loss sends into the encoder is cut off in the parts.
-    chosen = {'head': distiller.student.panoptic_head, 'cast': distiller.objectives}
     return {
-        f'{name}.{key}': parameter.grad.clone()
-        for name, module in chosen.items()
-        for key, parameter in module.named_parameters()
+        name: parameter.grad.clone()
+        for name, parameter in distiller.named_parameters()
         if parameter.grad is not None
     }
 
 
-@pytest.mark.parametrize('online', [False, True])
-def test_parts_add_up_to_the_step(online):
-    config = Config(copy.deepcopy(CONFIG))
+@pytest.mark.parametrize(
+    ('method', 'online'), [('cast', False), ('cast', True), *((name, False) for name in SEMANTIC)]
+)
+def test_parts_add_up_to_the_step(method, online):
+    config = config_of(method)
     distiller = benchmark.build_distiller(config, online)
-    batch = benchmark.make_batch(config, 'cpu')
-    parts = benchmark.bare_parts(distiller, *batch)
+    batch = make_batch(config, distiller, 'cpu')
+    parts = BareStep(distiller, *batch).parts()
     benchmark._start_alike(distiller)
     step = benchmark.run_step(distiller, *batch)
     expected = gradients(distiller)
     if online:
-        assert distiller.last_step.statistics['pseudo.kept'] == 2 * benchmark.OBJECTS
+        assert distiller.last_step.statistics['pseudo.kept'] == 2 * OBJECTS
     benchmark._start_alike(distiller)
     values = [part() for part in parts.values()]
     torch.testing.assert_close(sum(value for value in values if value is not None), step)
     torch.testing.assert_close(gradients(distiller), expected)
     assert len(expected) > 50
-    views = {name.partition(', ')[2] for name in parts} - {''}
-    assert views == set(benchmark.VIEWS)
-    assert any('teacher' in name.partition(',')[0] for name in parts) == online
+    # Each run of the plan is a part, and each teacher's name tells that it is one.
+    runs = {(item.network, item.view) for item in distiller.plan()}
+    named = [name.replace(',', '').split(' ') for name in parts if ', ' in name]
+    assert {(name[0], name[-1]) for name in named if name[0] != 'mixing'} == runs
+    assert {name[0] for name in named if name[1] == 'teacher'} == set(distiller.teachers)
 
 
 def test_command_reports_shares_and_ratio(tmp_path, capsys):
     config_file, out = tmp_path / 'stage.py', tmp_path / 'step.json'
-    Config(copy.deepcopy(CONFIG)).dump(config_file)
+    config_of('mgd').dump(config_file)
     arguments = ['--config', str(config_file), '--repeat', '2', '--device', 'cpu']
     benchmark.main([*arguments, '--out', str(out)])
     result = json.loads(out.read_text())
     assert result['ratio'] > 0
+    assert 0 < result['teachers'] < 1
+    assert result['peak_mib'] > 0
     assert all(seconds > 0 for seconds in [result['step'], *result['parts'].values()])
     shown = capsys.readouterr().out
     assert all(name in shown for name in (*result['parts'], 'step of the distiller'))
+    assert 'mixing, unsup_mixed' in shown
 
 
 def test_the_shipped_stage_has_what_the_benchmark_reads():
@@ -88,7 +135,22 @@ def test_the_shipped_stage_has_what_the_benchmark_reads():
         ('student', 'sup_strong', 'encode'),
         ('student', 'unsup_student', 'encode'),
     }
-    inputs, samples = benchmark.make_batch(config, 'cpu')
+    inputs, samples = make_batch(config, distiller, 'cpu')
     counts = config.train_dataloader.batch_sampler.counts
-    assert inputs['sup'].shape == (counts.labeled, 3, *config.image_size)
+    assert inputs['sup'].shape == (counts.labeled, 3, 128, 128)
     assert len(samples['unsup_student']) == counts.unlabeled
+
+
+@pytest.mark.parametrize(
+    'stage', ['mgd/camvid/distill', 'lad/camvid/student', 'transkd/camvid/distill_ea']
+)
+def test_stages_of_camvid_have_what_the_benchmark_reads(stage):
+    config = Config.fromfile(CONFIGS / f'{stage}.py')
+    distiller = benchmark.build_distiller(config, online=False)
+    inputs, samples = make_batch(config, distiller, 'cpu')
+    counts = config.train_dataloader.batch_sampler.counts
+    assert inputs['sup'].shape == (counts.labeled, 3, 320, 320)
+    labels = samples['sup'][0].gt_sem_seg.data
+    assert labels.shape == (1, 320, 320)
+    assert set(labels.unique().tolist()) <= {*range(11), 255}
+    assert set(inputs) == ({'sup', 'unsup_teacher'} if 'mgd' in stage else {'sup'})
