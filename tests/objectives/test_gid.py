@@ -47,15 +47,16 @@ def teacher_file(tmp_path):
     return write
 
 
-def make_distiller(teacher, name='retinanet', supervised=True, sizes=None, **options):
+def make_distiller(teacher, name='retinanet', supervised=True, **options):
+    """Return a distiller whose student's first weights depend on the family alone."""
     objectives = dict(sup=dict(type='castkd.Supervised')) if supervised else {}
     gid = dict(type='castkd.GeneralInstanceDistillation', teacher='big', selection=SELECTION)
     objectives['gid'] = {**gid, **options}
-    distiller = Distiller(
-        tiny_detector(name, **(sizes or {})), teachers=dict(big=teacher), objectives=objectives
-    )
+    distiller = Distiller(tiny_detector(name), teachers=dict(big=teacher), objectives=objectives)
     distiller.init_weights()
-    first_weights(distiller.student, 3)
+    student = build_model(tiny_detector(name))
+    first_weights(student, 3)
+    distiller.student.load_state_dict(student.state_dict())
     return distiller.train()
 
 
