@@ -76,7 +76,7 @@ def general_instances(
     min_score: float = 0.0,
 ) -> GeneralInstances:
     """Select general instances as :func:`select_general_instances` does, and tell where each came from."""
-    _check_options(num, iou_thr, pre_nms, min_size, score_mode, min_score)
+    check_selection(num, iou_thr, pre_nms, min_size, score_mode, min_score)
     _check_tensors(scores_t, scores_s, boxes_t, boxes_s, img_shape)
     scores, from_teacher = disagreement(scores_t, scores_s, score_mode=score_mode)
     boxes = torch.where(from_teacher[:, None], boxes_t, boxes_s)
@@ -178,14 +178,15 @@ def _suppress(boxes: Tensor, num: int, iou_thr: float) -> Tensor:
     return torch.cat(kept) if kept else left
 
 
-def _check_options(
-    num: int,
-    iou_thr: float,
-    pre_nms: int,
-    min_size: float,
-    score_mode: str,
-    min_score: float,
+def check_selection(
+    num: int = 10,
+    iou_thr: float = 0.3,
+    pre_nms: int = 3000,
+    min_size: float = 10,
+    score_mode: str = 'classwise',
+    min_score: float = 0.0,
 ) -> None:
+    """Raise :class:`ConfigError` unless the options of :func:`select_general_instances` are in their ranges."""
     check_number(_OWNER, 'num', num, low=1, integer=True)
     check_number(_OWNER, 'iou_thr', iou_thr, low=0, high=1)
     check_number(_OWNER, 'pre_nms', pre_nms, low=1, integer=True)

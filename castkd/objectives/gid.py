@@ -5,15 +5,16 @@ Dai et al., "General Instance Distillation for Object Detection", CVPR 2021 (arX
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError, near_names
 from castkd.heads.regions import pool_regions, rois_of
-from castkd.losses import GeneralInstances, InstanceFeatureLoss, RelationLoss, general_instances
+from castkd.losses import GeneralInstances, InstanceFeatureLoss, RelationLoss
+from castkd.losses.gid_selection import check_selection
 from castkd.objectives.base import Objective
 from castkd.objectives.distillation import check_same_pixels
 from castkd.objectives.gid_response import DetectorPair, Response
@@ -23,7 +24,7 @@ from castkd.structures import STUDENT, Pass, Step, source_view
 from castkd.teachers import Teacher
 
 _OWNER = 'GeneralInstanceDistillation'
-_SELECTION = ('num', 'iou_thr', 'pre_nms', 'min_size', 'score_mode', 'min_score')
+_SELECTION = tuple(inspect.signature(check_selection).parameters)
 
 
 @MODELS.register_module()
@@ -125,9 +126,7 @@ class GeneralInstanceDistillation(Objective):
             if name not in _SELECTION:
                 hint = near_names(str(name), _SELECTION)
                 raise ConfigError(f'{_OWNER}: selection has no option {name!r}; {hint}')
-        # The options are checked where they are used; without a slot nothing else happens.
-        nothing = torch.zeros(0, 1), torch.zeros(0, 1), torch.zeros(0, 4), torch.zeros(0, 4)
-        general_instances(*nothing, (1, 1), **self.selection)
+        check_selection(**self.selection)
 
     @property
     def _compares_features(self) -> bool:

@@ -36,7 +36,7 @@ log_processor = dict(
     type='LogProcessor',
     window_size=50,
     by_epoch=False,
-    mean_pattern=r'loss|time|grad_norm|^(cast|cps|mgd|pseudo)\.',
+    mean_pattern=r'loss|time|grad_norm|^(cast|cps|gid|mgd|pseudo)\.',
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')

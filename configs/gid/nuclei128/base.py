@@ -1,0 +1,26 @@
+# Microscopy nuclei by their boxes: RetinaNets from random weights, small enough to train on a CPU.
+_base_ = [
+    '../../_base_/datasets/nuclei128_instance.py',
+    '../../_base_/schedules/adamw_scratch.py',
+    '../../_base_/runtime/default.py',
+]
+from castkd.architectures import retinanet
+
+# A tile is 128 x 128 pixels: the smallest anchors are 8 pixels wide, the largest 100.
+geometry_of_slots = dict(channels=32, stacked_convs=2, first_level=2, num_levels=4, anchor_size=2)
+student = retinanet(1, depth=18, base_channels=16, **geometry_of_slots)
+teacher = retinanet(1, depth=34, base_channels=32, **geometry_of_slots)
+
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+train_dataloader = dict(
+    # Tiles are read in a tenth of a step; a process for them would take a core from the training.
+    num_workers=0,
+    persistent_workers=False,
+    batch_sampler=dict(counts=dict(labeled=4, unlabeled=4)),
+)
+val_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+val_evaluator = dict(metric='bbox')
+test_evaluator = val_evaluator
+train_cfg = dict(max_iters=1200, val_interval=100_000)  # validation at the end only
+default_hooks = dict(checkpoint=dict(interval=250))

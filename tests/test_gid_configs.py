@@ -1,0 +1,84 @@
+"""The shipped GID recipes: stages, numbers of the paper, and networks that fit each other."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from castkd.apis.export_student import _castkd_types, _plain
+from castkd.engine.config_check import check_configs
+from castkd.engine.recipe import load_recipe
+from castkd.registry import MODELS
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'gid'
+RECIPES = ['gid_nuclei128_10pct']
+WEIGHTS = dict(feature_weight=5e-4, relation_weight=40.0, class_weight=0.1, box_weight=1.0)
+
+
+@pytest.fixture(scope='module', params=RECIPES)
+def stages(request):
+    recipe = load_recipe(CONFIGS / f'{request.param}.py', cfg_options={'fraction': 0.05, 'seed': 3})
+    return {stage.name: stage for stage in recipe.stages}
+
+
+def test_stages_and_what_they_take(stages):
+    assert list(stages) == ['supervised', 'teacher', 'distill']
+    check_configs({name: stage.config for name, stage in stages.items()}, 'gid')
+    assert stages['distill'].uses == [('teacher', 'checkpoint')]
+    for stage in stages.values():
+        split = stage.config['train_dataloader']['dataset']['split']
+        assert split == dict(fraction=0.05, seed=3)
+        assert stage.config['val_evaluator']['metric'] == 'bbox'
+
+
+def test_students_are_the_same_and_trained_alike(stages):
+    plain, distilled = stages['supervised'].config, stages['distill'].config
+    assert distilled['model']['student'] == plain['model']['student']
+    teacher = distilled['model']['teachers']['big']['model']
+    assert teacher == stages['teacher'].config['model']['student']
+    for shared in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert distilled[shared] == plain[shared]
+    counts = [
+        config['train_dataloader']['batch_sampler']['counts'] for config in (plain, distilled)
+    ]
+    assert sum(counts[0].values()) == sum(counts[1].values())
+    # At least half of the images are labelled.
+    assert counts[1]['labeled'] >= counts[1].get('unlabeled', 0)
+
+
+def test_networks_are_built_and_planned(stages):
+    """On the meta device: shapes and wiring without weights."""
+    for name, stage in stages.items():
+        with torch.device('meta'):
+            distiller = MODELS.build(copy.deepcopy(stage.config['model']))
+        runs = {(item.network, item.view): item.kind for item in distiller.plan()}
+        if name != 'distill':
+            assert runs == {('student', 'sup'): 'loss'}
+            continue
+        assert runs == {
+            ('big', 'sup'): 'dense',
+            ('big', 'unsup_teacher'): 'dense',
+            ('student', 'sup'): 'loss',
+            ('student', 'unsup_teacher'): 'dense',
+        }
+        gid = distiller.objectives['gid']
+        found = {
+            key: getattr(gid, key, None) or getattr(gid.response, key, None) for key in WEIGHTS
+        }
+        assert found == WEIGHTS
+        channels = [
+            distiller.student.neck.out_channels,
+            distiller.teachers['big'].model.neck.out_channels,
+        ]
+        assert [gid.adapter.in_channels, gid.adapter.conv.out_channels] == channels
+        sizes = [
+            sum(value.numel() for value in network.parameters())
+            for network in (distiller.student, distiller.teachers['big'].model)
+        ]
+        assert 4 * sizes[0] < sizes[1]
+
+
+def test_students_can_be_handed_over(stages):
+    for stage in stages.values():
+        assert list(_castkd_types(_plain(stage.config['model']['student']))) == []
