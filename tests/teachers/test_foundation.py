@@ -524,3 +524,19 @@ def test_built_config_fits_the_parts(tokenizer, network, tmp_path):
     )
     assert built.state_dict().keys() == network.state_dict().keys()
     assert built.detector.test_scale == (800, 1333)
+
+
+def test_a_batch_without_any_label_is_finite(network, batch):
+    """T28: no target in any image, for the matcher and the losses of both parts."""
+    images, samples = batch
+    for sample in samples:
+        sample.gt_instances = sample.gt_instances[:0]
+    losses = network.loss(images, samples)
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert losses['loss_cls'] > 0
+    assert losses['loss_bbox'] == losses['loss_iou'] == losses['loss_focal'] == 0
+    nothing = adapter_for(network).loss(network, images, samples, [])
+    total = sum(nothing.values())
+    assert total.item() == 0
+    total.backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
