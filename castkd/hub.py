@@ -59,13 +59,18 @@ def build_config(name: str, options: Mapping[str, Any], owner: str) -> Any:  # n
         raise ConfigError(f'{owner}: these options are no {name} ({reason})') from error
 
 
-def read_config(source: str, owner: str) -> Any:  # noqa: ANN401 - the library's configs
+def read_config(source: str, owner: str, name: str = 'AutoConfig') -> Any:  # noqa: ANN401 - the library's configs
     """Return the config of a model in a folder or on the hub, see :func:`load_pretrained`.
+
+    Args:
+        source: Folder or name on the hub.
+        owner: Who asks, for the error message.
+        name: Class of the config; ``AutoConfig`` takes that of the model that was saved.
 
     Raises:
         CheckpointError: When it is neither there nor reachable.
     """
-    return _read(transformers(owner).AutoConfig, source, owner, 'config')
+    return _read(getattr(transformers(owner), name), source, owner, 'config')
 
 
 def read_tokenizer(source: str, owner: str) -> Any:  # noqa: ANN401 - the library's tokenizers

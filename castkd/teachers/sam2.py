@@ -60,8 +60,12 @@ class SAM2(nn.Module):
         self.weights = weights
         self.boxes_per_run = boxes_per_run
         self.masks_per_image = masks_per_image
-        options = config and build_config('Sam2Config', config, _OWNER)
-        self.network = transformers(_OWNER).Sam2Model(options or read_config(weights, _OWNER))
+        if config is not None:
+            options = build_config('Sam2Config', config, _OWNER)
+        else:
+            # The public weights are saved as those of the video model, which holds this one.
+            options = read_config(weights, _OWNER, 'Sam2Config')
+        self.network = transformers(_OWNER).Sam2Model(options)
         self.size = self.network.prompt_encoder.input_image_size
         self.requires_grad_(False)
         for module in self._trained():

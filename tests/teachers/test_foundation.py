@@ -370,6 +370,33 @@ def test_weights_config_and_tokenizer_come_from_folders(tokenizer, network, tmp_
     assert not any(value.requires_grad for value in teacher.model.parameters())
 
 
+def test_weights_saved_as_those_of_the_video_model_are_read(network, tmp_path):
+    """The public files of SAM 2.1 are of that kind."""
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    config = network.segmenter.network.config.to_dict()
+    parts = ('vision_config', 'prompt_encoder_config', 'mask_decoder_config')
+    options = {key: config[key] for key in parts}
+    sizes = dict(
+        memory_attention_hidden_size=32,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=16,
+        memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=16,
+        mask_downsampler_embed_dim=32,
+        memory_fuser_embed_dim=32,
+        memory_fuser_intermediate_dim=16,
+        image_size=64,
+    )
+    video = Sam2VideoModel(Sam2VideoConfig(**options, **sizes))
+    video.save_pretrained(tmp_path)
+    segmenter = build_model(dict(type='castkd.SAM2', weights=str(tmp_path)))
+    segmenter.init_weights()
+    wanted = video.state_dict()
+    for key, value in segmenter.network.state_dict().items():
+        assert torch.equal(value, wanted[key]), key
+
+
 @pytest.mark.parametrize('part', ['detector', 'segmenter'])
 def test_weights_that_are_not_there_are_one_line(tokenizer, tmp_path, part):
     config = tiny_foundation(tokenizer)
