@@ -1,6 +1,6 @@
 # CAST beside its peers on microscopy nuclei, 2 % of the tiles labelled (33 of 1636):
 #   python tools/study.py configs/cast/study_nuclei128_2pct.py --seeds 0 1 2 --jobs 2
-# Every student has 1200 iterations and 8 tiles a step. Results: docs/results.md.
+# Every student has 3000 iterations and 8 tiles a step. Results: docs/results.md.
 _base_ = './cast_nuclei128_2pct.py'
 
 pseudo_labels = 'train_dataloader.dataset.sources.unlabeled.ann_file'

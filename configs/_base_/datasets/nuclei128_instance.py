@@ -2,7 +2,13 @@
 # For a part of the tiles, replace ann_file: train_cells.json, train_stained.json and so on.
 _base_ = 'semi_supervised.py'
 
-from castkd.data_configs import instance_crop, instance_data, random_geometry, scale_jitter
+from castkd.data_configs import (
+    color_jitter,
+    instance_crop,
+    instance_data,
+    random_geometry,
+    scale_jitter,
+)
 
 data_root = 'data/nuclei128/'
 classes = ('nucleus',)
@@ -12,14 +18,17 @@ files = dict(train=('train.json', 'train/'), val=('val.json', 'val/'))
 # A tile has no upside: each of the four orientations is as likely.
 flip = dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])
 image_size = (128, 128)
-geometry = random_geometry(scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), flip)
+augmentation = [
+    *random_geometry(scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), flip),
+    color_jitter(),
+]
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(
     instance_data(
         _base_,
         dataset,
         **files,
-        augmentation=geometry,
+        augmentation=augmentation,
         test_scale=image_size,
     )
 )

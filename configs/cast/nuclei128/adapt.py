@@ -8,4 +8,4 @@ train_dataloader = dict(
     batch_sampler=dict(counts=dict(_delete_=True, labeled=8)),
     dataset=dict(sources=dict(_delete_=True, labeled=_base_.labeled_dataset)),
 )
-train_cfg = dict(max_iters=700)
+train_cfg = dict(max_iters=1000)

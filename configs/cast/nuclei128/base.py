@@ -31,10 +31,11 @@ train_dataloader = dict(
     # Tiles are read in a tenth of a step; a process for them would take a core from the training.
     num_workers=0,
     persistent_workers=False,
-    batch_sampler=dict(counts=dict(labeled=4, unlabeled=4)),
+    # The authors mix all images in one set, where labels are rarer still.
+    batch_sampler=dict(counts=dict(labeled=2, unlabeled=6)),
     dataset=dict(split=dict(fraction=0.02)),
 )
 val_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 train_cfg = dict(val_interval=100_000)  # at the end only
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(checkpoint=dict(interval=500))

@@ -9,4 +9,4 @@ pseudo = dict(
     ann_file='work_dirs/cast_nuclei128_2pct/label_self_trained/annotations.json',
 )
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))
-train_cfg = dict(max_iters=960)
+train_cfg = dict(max_iters=2400)

@@ -1,6 +1,6 @@
 # CAST stage 3: the distilled student on the labelled tiles alone, at a tenth of the rate.
 _base_ = './supervised.py'
 
-model = dict(student_checkpoint='work_dirs/cast_nuclei128_2pct/distill/iter_960.pth')
+model = dict(student_checkpoint='work_dirs/cast_nuclei128_2pct/distill/iter_2400.pth')
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
-train_cfg = dict(max_iters=240)
+train_cfg = dict(max_iters=600)

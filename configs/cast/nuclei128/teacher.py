@@ -2,7 +2,13 @@
 # times as much as the student, and draws finer masks.
 _base_ = './base.py'
 from castkd.architectures import solov2
-from castkd.data_configs import instance_crop, instance_data, random_geometry, scale_jitter
+from castkd.data_configs import (
+    color_jitter,
+    instance_crop,
+    instance_data,
+    random_geometry,
+    scale_jitter,
+)
 
 image_size = (256, 256)
 globals().update(
@@ -10,9 +16,12 @@ globals().update(
         _base_,
         _base_.dataset,
         **_base_.files,
-        augmentation=random_geometry(
-            scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), _base_.flip
-        ),
+        augmentation=[
+            *random_geometry(
+                scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), _base_.flip
+            ),
+            color_jitter(),
+        ],
         test_scale=image_size,
     )
 )

@@ -12,8 +12,8 @@ model = dict(
     teachers=dict(
         ema=dict(
             decay=0.99,
-            burn_in=600,
-            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_1200.pth',
+            burn_in=1500,
+            checkpoint='work_dirs/gd_nuclei128_2pct/supervised/iter_3000.pth',
         )
     ),
 )
@@ -37,7 +37,7 @@ strong_view = [
 ]
 unlabeled_pipeline = [
     *_base_.load_unlabeled,
-    *_base_.geometry,
+    *_base_.augmentation,
     dict(
         type='mmdet.MultiBranch',
         branch_field=_base_.branch_field,
@@ -46,4 +46,4 @@ unlabeled_pipeline = [
     ),
 ]
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=unlabeled_pipeline))))
-train_cfg = dict(max_iters=1200)
+train_cfg = dict(max_iters=3000)

@@ -5,6 +5,6 @@ _base_ = './guided.py'
 model = dict(
     teachers=dict(ema=dict(burn_in=0, checkpoint=None)),
     objectives=dict(
-        unsup=dict(weight=dict(_delete_=True, type='Linear', start=0.0, end=2.0, steps=600))
+        unsup=dict(weight=dict(_delete_=True, type='Linear', start=0.0, end=2.0, steps=1500))
     ),
 )
