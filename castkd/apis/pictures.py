@@ -187,7 +187,7 @@ def _choose(
     chosen = best_and_worst(scores, options.best, options.worst)
     return chosen, (
         f'{len(chosen)} of {len(dataset)} validation images: those on which the last column is best and worst, by '
-        'the F1 below each prediction, averaged over mask overlaps of 0.50 to 0.95 (class maps: mean IoU)'
+        'the F1 below each prediction, averaged over overlaps of masks or boxes of 0.50 to 0.95 (class maps: mean IoU)'
     )
 
 

@@ -15,15 +15,16 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def instance_f1(predicted: Any, truth: Any) -> float | None:  # noqa: ANN401 - InstanceData or alike
-    """Return the F1 score of predicted instances, averaged over COCO's ten mask overlaps.
+    """Return the F1 score of predicted instances, averaged over COCO's ten overlaps.
 
-    At an overlap t it is 2 TP / (P + G) with P predictions, G instances and TP matches of the same class
-    (:func:`~castkd.evaluation.matching.match_instances`). Unlike AP it needs no ranking over a data set and counts
+    Masks are compared, or boxes where one side has no masks. At an overlap t it is 2 TP / (P + G) with P predictions, G
+    instances and TP matches of the same class (:func:`~castkd.evaluation.matching.match_instances`). Unlike AP it needs no ranking over a data set and counts
     all predictions alike, so they have to be thresholded first. It knows no crowd regions.
 
     Args:
-        predicted: With ``masks`` (P, h, w), ``labels`` (P,) and ``scores`` (P,).
-        truth: With ``masks`` (G) in any form of :func:`~castkd.evaluation.matching.to_run_lengths` and ``labels`` (G,).
+        predicted: With ``masks`` (P, h, w) or ``bboxes`` (P, 4), ``labels`` (P,) and ``scores`` (P,).
+        truth: With ``masks`` (G) in any form of :func:`~castkd.evaluation.matching.to_run_lengths` or ``bboxes``, and
+            ``labels`` (G,).
 
     Returns:
         A number in [0, 1]; None when there is nothing on either side.
@@ -31,10 +32,14 @@ def instance_f1(predicted: Any, truth: Any) -> float | None:  # noqa: ANN401 - I
     count = len(predicted.labels) + len(truth.labels)
     if count == 0:
         return None
-    masks, truth_masks = to_run_lengths(predicted.masks), to_run_lengths(truth.masks)
+    name = 'masks' if 'masks' in predicted and 'masks' in truth else 'bboxes'
+    regions, truths = predicted[name], truth[name]
+    if name == 'masks':
+        # Once, not for every overlap.
+        regions, truths = to_run_lengths(regions), to_run_lengths(truths)
     found = [
         match_instances(
-            masks, predicted.scores, predicted.labels, truth_masks, truth.labels, threshold
+            regions, predicted.scores, predicted.labels, truths, truth.labels, threshold
         ).found.sum()
         for threshold in IOU_THRESHOLDS
     ]

@@ -31,6 +31,18 @@ def to_run_lengths(masks: Any) -> list[dict]:  # noqa: ANN401 - every form of ma
     return encode_masks(masks)
 
 
+def to_regions(regions: Any) -> list[dict] | np.ndarray:  # noqa: ANN401 - see below
+    """Return what pycocotools compares: run lengths of masks, or boxes as left, top, width and height (N, 4).
+
+    Args:
+        regions: Boxes (N, 4), x1, y1, x2, y2, array or tensor; or masks in any form of :func:`to_run_lengths`.
+    """
+    if getattr(regions, 'ndim', 0) != 2:
+        return to_run_lengths(regions)
+    boxes = _array(regions).astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
 @dataclass(frozen=True)
 class Matches:
     """How the predictions of one image fit its ground truth.
@@ -63,23 +75,23 @@ def match_instances(
     """Match predictions with ground truth of the same class, the best score first, each instance once.
 
     Args:
-        pred_masks: P masks in any form of :func:`to_run_lengths`.
+        pred_masks: P masks in any form of :func:`to_run_lengths`, or boxes (P, 4).
         pred_scores: Scores, (P,).
         pred_labels: Class indices, (P,).
-        gt_masks: G masks.
+        gt_masks: G masks, or boxes where the predictions are.
         gt_labels: Class indices, (G,).
         iou_thr: Smallest intersection over union of a match, in (0, 1].
         gt_crowd: Crowd flags, (G,); None for no crowd. A prediction lies in a crowd region when ``iou_thr`` of its own
             area does.
     """
     check_number('match_instances', 'iou_thr', iou_thr, low=0, high=1, low_open=True)
-    predictions, truths = to_run_lengths(pred_masks), to_run_lengths(gt_masks)
+    predictions, truths = to_regions(pred_masks), to_regions(gt_masks)
     scores, labels, truth_labels = _array(pred_scores), _array(pred_labels), _array(gt_labels)
     crowd = np.zeros(len(truths), dtype=bool) if gt_crowd is None else _array(gt_crowd).astype(bool)
     target = np.full(len(predictions), -1)
     ignored = np.zeros(len(predictions), dtype=bool)
     found = np.zeros(len(truths), dtype=bool)
-    if predictions and truths:
+    if len(predictions) and len(truths):
         overlap = np.asarray(coco_mask.iou(predictions, truths, crowd.astype(np.uint8).tolist()))
         overlap = np.where(labels[:, None] == truth_labels[None], overlap, 0.0)
         for index in np.argsort(-scores, kind='stable'):

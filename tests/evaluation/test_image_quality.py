@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from mmengine.structures import InstanceData
 
 from castkd.evaluation import class_map_iou, instance_f1
@@ -40,3 +41,17 @@ def test_class_maps_are_judged_by_the_classes_that_occur():
     # Class 0: 1 of 2, class 1: 2 of 3; class 7 lies on an ignored pixel.
     assert class_map_iou(predicted, truth) == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert class_map_iou(predicted, np.full((1, 5), 255)) is None
+
+
+def test_boxes_are_compared_where_one_side_has_no_masks():
+    truth = instances((0, 10), labels=[0])
+    truth.bboxes = torch.tensor([[0.0, 0.0, 10.0, 1.0]])
+    predicted = InstanceData(
+        # The first covers 6.2 of 10 columns: a match at 0.50, 0.55 and 0.60.
+        bboxes=torch.tensor([[0.0, 0.0, 6.2, 1.0], [15.0, 0.0, 20.0, 1.0]]),
+        labels=torch.tensor([0, 0]),
+        scores=torch.tensor([0.9, 0.8]),
+    )
+    assert instance_f1(predicted, truth) == pytest.approx(0.3 * 2 / 3)
+    assert instance_f1(predicted[:0], truth) == 0.0
+    assert instance_f1(predicted, truth[:0]) == 0.0

@@ -7,7 +7,9 @@ model = dict(
     classes=_base_.classes,
     teachers=dict(
         big=dict(
-            model=_base_.teacher, checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_1200.pth'
+            model=_base_.teacher,
+            classes=_base_.classes,
+            checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_1200.pth',
         )
     ),
     objectives=dict(
