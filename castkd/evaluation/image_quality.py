@@ -18,8 +18,9 @@ def instance_f1(predicted: Any, truth: Any) -> float | None:  # noqa: ANN401 - I
     """Return the F1 score of predicted instances, averaged over COCO's ten overlaps.
 
     Masks are compared, or boxes where one side has no masks. At an overlap t it is 2 TP / (P + G) with P predictions, G
-    instances and TP matches of the same class (:func:`~castkd.evaluation.matching.match_instances`). Unlike AP it needs no ranking over a data set and counts
-    all predictions alike, so they have to be thresholded first. It knows no crowd regions.
+    instances and TP matches of the same class (:func:`~castkd.evaluation.matching.match_instances`). Unlike AP it needs
+    no ranking over a data set and counts all predictions alike, so they have to be thresholded first. It knows no crowd
+    regions.
 
     Args:
         predicted: With ``masks`` (P, h, w) or ``bboxes`` (P, 4), ``labels`` (P,) and ``scores`` (P,).
