@@ -6,6 +6,8 @@ At full size and with a pretrained backbone they are mmdet's own configs; from r
 
 from __future__ import annotations
 
+import copy
+
 from castkd.architectures.parts import detector_preprocessor
 from castkd.architectures.pyramid import L1, delta_coder, iou_assigner, pyramid_body, strides
 from castkd.checks import check_choice
@@ -206,7 +208,7 @@ def gfl(
 
 def _detector(kind: str, body: dict, head: dict, iou_threshold: float, **training: dict) -> dict:
     """Return the config of a detector; FCOS assigns by itself and has nothing to say of training."""
-    return {
+    config = {
         '_scope_': 'mmdet',
         'type': kind,
         'data_preprocessor': detector_preprocessor(),
@@ -221,6 +223,8 @@ def _detector(kind: str, body: dict, head: dict, iou_threshold: float, **trainin
             'max_per_img': 100,
         },
     }
+    # The parts above are shared; a change to one config must not reach the next.
+    return copy.deepcopy(config)
 
 
 def _tower(num_classes: int, channels: int, stacked_convs: int) -> dict:

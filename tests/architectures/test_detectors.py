@@ -1,5 +1,7 @@
 """The builders of detectors: mmdet's own configs at full size, and small ones that train from random weights."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.hub import get_config
@@ -91,3 +93,14 @@ def test_unknown_depth_is_refused(build):
 def test_unknown_level_is_refused():
     with pytest.raises(ConfigError, match='retinanet: first_level must be one of'):
         retinanet(2, first_level=4)
+
+
+@pytest.mark.parametrize('build', [fcos, atss, gfl, retinanet])
+def test_a_change_to_one_config_does_not_reach_the_next(build):
+    before = copy.deepcopy(build(2))
+    changed = build(2)
+    changed['bbox_head']['loss_cls']['type'] = 'Changed'
+    changed['bbox_head']['loss_bbox']['type'] = 'Changed'
+    if 'train_cfg' in changed:
+        changed['train_cfg']['assigner']['type'] = 'Changed'
+    assert build(2) == before
