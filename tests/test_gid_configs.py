@@ -12,14 +12,26 @@ from castkd.engine.recipe import load_recipe
 from castkd.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'gid'
-RECIPES = ['gid_nuclei128_10pct']
+DETECTORS = {
+    'gid_nuclei128_10pct': 'RetinaNet',
+    'gid_retinanet_coco_10pct': 'RetinaNet',
+    'gid_retinanet_coco': 'RetinaNet',
+    'gid_fcos_coco': 'FCOS',
+    'gid_faster_rcnn_coco': 'FasterRCNN',
+    'gid_mask_rcnn_coco': 'MaskRCNN',
+}
 WEIGHTS = dict(feature_weight=5e-4, relation_weight=40.0, class_weight=0.1, box_weight=1.0)
 
 
-@pytest.fixture(scope='module', params=RECIPES)
-def stages(request):
+@pytest.fixture(scope='module', params=DETECTORS)
+def recipe(request):
     recipe = load_recipe(CONFIGS / f'{request.param}.py', cfg_options={'fraction': 0.05, 'seed': 3})
-    return {stage.name: stage for stage in recipe.stages}
+    return request.param, {stage.name: stage for stage in recipe.stages}
+
+
+@pytest.fixture
+def stages(recipe):
+    return recipe[1]
 
 
 def test_stages_and_what_they_take(stages):
@@ -29,7 +41,7 @@ def test_stages_and_what_they_take(stages):
     for stage in stages.values():
         split = stage.config['train_dataloader']['dataset']['split']
         assert split == dict(fraction=0.05, seed=3)
-        assert stage.config['val_evaluator']['metric'] == 'bbox'
+        assert 'bbox' in stage.config['val_evaluator']['metric']
 
 
 def test_students_are_the_same_and_trained_alike(stages):
@@ -47,21 +59,20 @@ def test_students_are_the_same_and_trained_alike(stages):
     assert counts[1]['labeled'] >= counts[1].get('unlabeled', 0)
 
 
-def test_networks_are_built_and_planned(stages):
+def test_networks_are_built_and_planned(recipe):
     """On the meta device: shapes and wiring without weights."""
-    for name, stage in stages.items():
+    name, stages = recipe
+    views = ['sup', 'unsup_teacher'] if name.endswith('pct') else ['sup']
+    for stage_name, stage in stages.items():
         with torch.device('meta'):
             distiller = MODELS.build(copy.deepcopy(stage.config['model']))
         runs = {(item.network, item.view): item.kind for item in distiller.plan()}
-        if name != 'distill':
+        if stage_name != 'distill':
             assert runs == {('student', 'sup'): 'loss'}
             continue
-        assert runs == {
-            ('big', 'sup'): 'dense',
-            ('big', 'unsup_teacher'): 'dense',
-            ('student', 'sup'): 'loss',
-            ('student', 'unsup_teacher'): 'dense',
-        }
+        assert type(distiller.student).__name__ == DETECTORS[recipe[0]]
+        expected = {(network, view): 'dense' for network in ('big', 'student') for view in views}
+        assert runs == {**expected, ('student', 'sup'): 'loss'}
         gid = distiller.objectives['gid']
         found = {
             key: getattr(gid, key, None) or getattr(gid.response, key, None) for key in WEIGHTS
@@ -76,7 +87,7 @@ def test_networks_are_built_and_planned(stages):
             sum(value.numel() for value in network.parameters())
             for network in (distiller.student, distiller.teachers['big'].model)
         ]
-        assert 4 * sizes[0] < sizes[1]
+        assert 1.3 * sizes[0] < sizes[1]
 
 
 def test_students_can_be_handed_over(stages):

@@ -1,0 +1,24 @@
+# COCO by boxes, as the paper trains: the shorter side 800 pixels, half of the images mirrored, all labelled.
+_base_ = [
+    '../../_base_/datasets/coco_instance.py',
+    '../../_base_/schedules/sgd_detector.py',
+    '../../_base_/runtime/default.py',
+]
+from castkd.data_configs import instance_data
+
+resize = dict(type='mmdet.Resize', scale=_base_.test_scale, keep_ratio=True)
+globals().update(
+    instance_data(
+        _base_,
+        _base_.dataset,
+        **_base_.files,
+        augmentation=[resize, dict(type='mmdet.RandomFlip', prob=0.5)],
+        test_scale=_base_.test_scale,
+    )
+)
+train_dataloader = dict(
+    batch_size=16, num_workers=4, batch_sampler=dict(counts=dict(labeled=8, unlabeled=8))
+)
+val_evaluator = dict(metric='bbox')
+test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(interval=5000))

@@ -1,0 +1,14 @@
+# The student by GID on labelled and unlabelled images, as many of each (an extension of the paper).
+_base_ = ['../retinanet/base.py', '../../../_base_/methods/gid_unlabeled.py']
+
+model = dict(
+    student=_base_.student,
+    classes=_base_.classes,
+    teachers=dict(
+        big=dict(
+            model=_base_.teacher,
+            classes=_base_.classes,
+            checkpoint='work_dirs/gid_retinanet_coco_10pct/teacher/iter_90000.pth',
+        )
+    ),
+)

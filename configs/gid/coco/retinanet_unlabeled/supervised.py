@@ -1,0 +1,2 @@
+# As with all labels, on those of the split.
+_base_ = '../retinanet/supervised.py'

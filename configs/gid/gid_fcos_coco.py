@@ -1,0 +1,6 @@
+# GID (Dai et al., CVPR 2021) on COCO, FCOS with the later improvements, ResNet-101 to ResNet-50, 16 images a step:
+#   python tools/train.py configs/gid/gid_fcos_coco.py
+_base_ = '../_base_/recipes/gid.py'
+
+folder = 'coco/fcos'
+fraction = 1.0
