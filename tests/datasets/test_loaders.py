@@ -191,7 +191,7 @@ def test_training_views_share_their_pixel_grid(prepared):
 
 
 JITTER = 'mmseg.PhotoMetricDistortion'
-JITTERED = ('cityscapes', 'ade20k')
+JITTERED = ('cityscapes', 'ade20k', 'nuclei128')
 
 
 def without(config, kind):
