@@ -312,7 +312,9 @@ def test_larger_network_of_the_same_geometry_fits(name):
 
 def test_heads_of_two_families_are_refused():
     with pytest.raises(ConfigError, match='differ in head: AnchorSlots and FCOSSlots'):
-        check_same_geometry(slot_reader(changed('retinanet'), 'a'), slot_reader(changed('fcos'), 'b'))
+        check_same_geometry(
+            slot_reader(changed('retinanet'), 'a'), slot_reader(changed('fcos'), 'b')
+        )
 
 
 def test_unknown_head_is_refused_with_what_there_is():
