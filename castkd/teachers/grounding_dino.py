@@ -6,7 +6,8 @@ and Detection" (MM-Grounding-DINO), arXiv 2401.02361. Both are networks of the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +167,8 @@ class GroundingDINO(nn.Module):
             Scores are those of all prompts; a box may come with two classes.
         """
         resized = self._resized(images)
-        found = [self(resized, samples, prompt)[:2] for prompt in self.prompts.whole]
+        with _run_once(self.network.model.backbone):
+            found = [self(resized, samples, prompt)[:2] for prompt in self.prompts.whole]
         height, width = images.shape[-2:]
         size = images.new_tensor([width, height, width, height], dtype=torch.float32)
         results = []
@@ -262,6 +264,26 @@ class GroundingDINO(nn.Module):
                 proposals.gather(1, best.expand(-1, -1, 4)),
             ),
         ]
+
+
+@contextmanager
+def _run_once(backbone: nn.Module) -> Iterator[None]:
+    """Let the image backbone run on its first call alone while the context is open: prompts share the image."""
+    run = backbone.forward
+    kept: list[tuple[list, list]] = []
+
+    def forward(*images: Tensor) -> tuple[list, list]:
+        if not kept:
+            kept.append(run(*images))
+        # The network appends coarser levels to the lists that it gets.
+        maps, positions = kept[0]
+        return list(maps), list(positions)
+
+    backbone.forward = forward
+    try:
+        yield
+    finally:
+        del backbone.forward
 
 
 def _network(weights: str | None, options: Mapping[str, Any] | None) -> nn.Module:

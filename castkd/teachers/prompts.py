@@ -120,7 +120,8 @@ class PromptMaker:
         items = [(index, self._phrases[index][0]) for index in classes]
         if self._length(items) > self.max_tokens:
             others = torch.randperm(len(items)).tolist()
-            order = [*present, *(index for index in others if index not in set(present))]
+            named = set(present)
+            order = [*present, *(index for index in others if index not in named)]
             chosen: list[tuple[int, tuple[int, ...]]] = []
             for index in order:
                 if self._length([*chosen, items[index]]) <= self.max_tokens:

@@ -48,6 +48,7 @@ class Answers(torch.nn.Module):
     def __init__(self, network, answers):
         super().__init__()
         self.config = network.config
+        self.model = network.model
         self.answers = answers
 
     def forward(self, pixel_values, pixel_mask, input_ids):
@@ -116,6 +117,30 @@ def test_tiled_prompts_are_merged_into_one_ranking(tokenizer, batch):
     assert found.labels.tolist() == [1, 2, 0]
     torch.testing.assert_close(found.scores, torch.tensor([0.6, 0.5, 0.4]))
     assert found.bboxes[1].tolist() == [32.0, 32.0, 64.0, 64.0]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_all_prompts_share_one_run_of_the_image_backbone(tokenizer, batch, kind):
+    config = tiny_foundation(
+        tokenizer,
+        classes=('car', 'person', 'van'),
+        config=detector_config(kind, max_text_len=6),
+    )
+    detector = build_model(config).detector.eval()
+    backbone = detector.network.model.backbone
+    runs = []
+    backbone.conv_encoder.register_forward_hook(lambda *_: runs.append(1))
+    prompts = detector.prompts.whole
+    found = detector.predict(*batch)
+    assert len(prompts) == 2
+    assert len(runs) == 1
+    # A prompt alone sees what it saw beside the other.
+    with torch.no_grad():
+        alone = [detector(*batch, prompt)[0].sigmoid() for prompt in prompts]
+    assert len(runs) == 3
+    for index, instances in enumerate(found):
+        scores = torch.cat([item[index] for item in alone]).flatten().sort(descending=True).values
+        torch.testing.assert_close(instances.scores, scores[: len(instances)])
 
 
 def test_images_are_resized_for_prediction_only(network, batch):
