@@ -1,14 +1,9 @@
 # What the teacher's stages share: MM-Grounding-DINO (Swin-L) and SAM 2.1 (Hiera-L), images as DETR augments them.
-_base_ = ['./base.py', '../../_base_/schedules/adamw_grounding.py']
-from castkd.architectures import FOUNDATION_FEATURE, foundation_segmentor
+_base_ = ['./base.py', '../../_base_/methods/cast_foundation.py']
+from castkd.architectures import foundation_segmentor
 from castkd.data_configs import detector_geometry, instance_data
 
 teacher = foundation_segmentor(_base_.classes)
-contrast = dict(
-    feature=FOUNDATION_FEATURE,
-    queries=dict(type='castkd.BoxQueries'),
-    projector=dict(type='castkd.ProjectionHead', in_channels=1536),
-)
 data = instance_data(
     _base_,
     _base_.dataset,

@@ -1,5 +1,6 @@
 # CAST stage 1a: the teacher on the labelled scenes, with the contrastive term.
 _base_ = ['./base.py', '../../_base_/methods/cast_labeled.py']
+from castkd.data_configs import labeled_only
 
 model = dict(
     student=_base_.teacher,
@@ -10,8 +11,5 @@ model = dict(
         )
     ),
 )
-train_dataloader = dict(
-    batch_sampler=dict(counts=dict(_delete_=True, labeled=4)),
-    dataset=dict(sources=dict(_delete_=True, labeled=_base_.labeled_dataset)),
-)
+train_dataloader = labeled_only(_base_.labeled_dataset, 4)
 train_cfg = dict(max_iters=300)
