@@ -1,5 +1,5 @@
-# CAST on microscopy nuclei with 2 % of the tiles labelled (33 of 1636), from random weights, about
-# an hour on 2 CPU cores:
+# CAST on microscopy nuclei with 2 % of the tiles labelled (33 of 1636), from random weights, two
+# to three hours on 2 CPU cores:
 #   python tools/train.py configs/cast/cast_nuclei128_2pct.py
 # Labelled fraction and seed are variables:
 #   --cfg-options seed=1 fraction=0.1 --work-dir work_dirs/other
