@@ -1,5 +1,6 @@
 """Processes of a study: how many run at a time, what is said of one that fails, and that none outlives it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -96,7 +97,17 @@ def test_the_log_grows_and_only_the_new_part_is_the_reason(tmp_path):
 
 def alive(pid):
     state = Path(f'/proc/{pid}/stat')
-    return state.exists() and state.read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return state.read_text().rsplit(')', 1)[1].split()[0] not in 'ZX'
+    return False
+
+
+def assert_ends(pid, seconds=20.0):
+    """Fail unless the process, which sleeps for much longer, ends soon: a signal is sent, not yet received."""
+    deadline = time.monotonic() + seconds
+    while alive(pid):
+        assert time.monotonic() < deadline, f'process {pid} lives on'
+        time.sleep(0.01)
 
 
 @pytest.mark.skipif(not Path('/proc').is_dir(), reason='looks for processes in /proc')
@@ -114,7 +125,8 @@ def test_an_interruption_ends_the_processes_and_those_they_started(tmp_path, stu
         run_seeds(runs, 2, os.environ, interrupt)
     assert time.monotonic() - begun < 60
     for mark in marks:
-        assert not any(alive(pid) for pid in json.loads(mark.read_text())['pids'])
+        for pid in json.loads(mark.read_text())['pids']:
+            assert_ends(pid)
     assert [run.state for run in runs] == [INTERRUPTED, INTERRUPTED, WAITING]
     assert runs[0].log.read_text() == 'ended with the study; go on with --resume\n'
     # The third was never started.
