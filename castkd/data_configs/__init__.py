@@ -8,6 +8,7 @@ from castkd.data_configs.shared import (
     random_geometry,
     scale_jitter,
     short_side_jitter,
+    with_photometric,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     'scale_jitter',
     'semantic_data',
     'short_side_jitter',
+    'with_photometric',
 ]

@@ -46,6 +46,23 @@ def color_jitter() -> dict:
     return {'type': 'mmseg.PhotoMetricDistortion'}
 
 
+def with_photometric(pipeline: Sequence[dict], options: Mapping[str, Any]) -> list[dict]:
+    """Return a pipeline whose strong views change colours with other options.
+
+    Args:
+        pipeline: It ends with ``mmdet.MultiBranch``; branches without ``castkd.StrongPhotometric`` stay as they are.
+        options: Of :class:`castkd.datasets.transforms.StrongPhotometric`; what they leave out has its default.
+    """
+    *shared, views = pipeline
+    kind = 'castkd.StrongPhotometric'
+    changed = {
+        key: [{'type': kind, **options} if step['type'] == kind else step for step in value]
+        for key, value in views.items()
+        if key not in ('type', 'branch_field')
+    }
+    return [*shared, {**views, **changed}]
+
+
 def labeled_only(dataset: Mapping[str, Any], count: int, *, split: bool = True) -> dict[str, Any]:
     """Return the ``train_dataloader`` of a training on labelled images alone, for a config above a data set's.
 

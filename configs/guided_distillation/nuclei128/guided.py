@@ -5,6 +5,7 @@ _base_ = [
     '../../cast/nuclei128/base.py',
     '../../_base_/methods/guided_distillation.py',
 ]
+from castkd.data_configs import with_photometric
 
 model = dict(
     student=_base_.student,
@@ -25,25 +26,6 @@ model['pseudo_labeler'] = dict(
     overlap='score',
     min_kept=0.5,
 )
-strong_view = [
-    dict(
-        type='castkd.StrongPhotometric',
-        jitter_prob=0.8,
-        gray_prob=0.2,
-        blur_prob=0.5,
-        blur_kernel=None,
-    ),
-    _base_.pack,
-]
-unlabeled_pipeline = [
-    *_base_.load_unlabeled,
-    *_base_.augmentation,
-    dict(
-        type='mmdet.MultiBranch',
-        branch_field=_base_.branch_field,
-        unsup_teacher=[_base_.pack],
-        unsup_student=strong_view,
-    ),
-]
-train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=unlabeled_pipeline))))
+pipeline = with_photometric(_base_.unlabeled_pipeline, _base_.photometric)
+train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(pipeline=pipeline))))
 train_cfg = dict(max_iters=3000)
