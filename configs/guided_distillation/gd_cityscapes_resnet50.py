@@ -1,5 +1,5 @@
-# gd_cityscapes.py as in the paper: Mask2Former with a ResNet-50, AdamW with 1e-4 and 0.05, 16 labelled and 16 unlabelled
-# images a step. With N processes divide the three numbers of images by N.
+# gd_cityscapes.py as in the paper: Mask2Former with a ResNet-50, AdamW with 1e-4 and 0.05, 16 labelled and 16
+# unlabelled images a step. With N processes divide the three numbers of images by N.
 _base_ = './gd_cityscapes.py'
 
 from castkd.architectures import mask2former
