@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
@@ -16,6 +15,7 @@ from torch import Tensor
 from castkd.errors import ConfigError
 from castkd.evaluation import MapOverlap, instance_ap
 from castkd.hooks.common import distiller_of
+from castkd.losses.maps import resize_labels
 from castkd.semantic import IGNORE
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def _truth(sample: Any) -> InstanceData | np.ndarray:  # noqa: ANN401 - data sam
     """Return labels in network-input pixels; a pipeline may load them after it resized the image."""
     shape = tuple(sample.metainfo['img_shape'][:2])
     if 'gt_sem_seg' in sample:
-        labels = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.uint8)
-        return cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        return resize_labels(sample.gt_sem_seg.data.cpu(), shape)[0].numpy().astype(np.uint8)
     masks = sample.gt_instances.masks
     if (masks.height, masks.width) != shape:
         masks = masks.resize(shape)

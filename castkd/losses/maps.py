@@ -23,9 +23,9 @@ def resize_maps(maps: Tensor, size: tuple[int, int], align_corners: bool = False
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize label maps (B, H, W) to ``size``, long; the nearest pixel decides."""
-    # Labels are small numbers, which float32 holds exactly.
-    return F.interpolate(labels[:, None].float(), size=size, mode='nearest')[:, 0].long()
+    """Resize label maps (B, H, W) to ``size``, long; the pixel at the centre of the new one decides."""
+    # Labels are small numbers, which float32 holds exactly. Plain 'nearest' reads the upper left corner.
+    return F.interpolate(labels[:, None].float(), size=size, mode='nearest-exact')[:, 0].long()
 
 
 def paired(

@@ -114,6 +114,14 @@ def test_labels_of_the_image_are_read_at_the_nearest_pixel():
     assert loss(student, teacher, small) != loss(student, teacher)
 
 
+def test_a_label_is_that_of_the_centre():
+    student, teacher = waves()
+    labels = torch.full((2, 12, 15), 255)
+    labels[:, 1::3, 1::3] = 0
+    loss = LogitDistillation()
+    assert loss(student, teacher, labels) == loss(student, teacher)
+
+
 def test_fully_ignored_crop_gives_zero_with_a_graph():
     student, teacher = waves()
     value = LogitDistillation()(student.requires_grad_(), teacher, torch.full((2, 4, 5), 255))
