@@ -24,6 +24,7 @@ CLASSES = {
     'transkd_segformer_cityscapes_paper': 19,
     'transkd_segformer_cityscapes': 19,
     'transkd_pvt_cityscapes': 19,
+    'transkd_pvt_cityscapes_paper': 19,
     'transkd_segformer_ade20k': 150,
 }
 VARIANTS = ('base', 'gl', 'ea')
@@ -121,6 +122,25 @@ def test_published_sizes(name, stage, training, deployed):
     assert sum(value.numel() for value in distiller.student.parameters()) == deployed
     runs = {(item.network, item.view, item.kind) for item in distiller.plan()}
     assert runs == {('big', 'sup', 'encode'), ('student', 'sup', 'loss')}
+
+
+def test_shapes_at_the_published_size():
+    """B0 beside B2 on two images of 512 x 1024; the student's maps and tokens as published, here without values."""
+    sizes = [(128, 256), (64, 128), (32, 64), (16, 32)]
+    model = stages_of('transkd_segformer_cityscapes_paper')['base'].config['model']
+    student = build_model(model['student']).backbone.to('meta').eval()
+    connectors = build_model(model['objectives']['transkd']).to('meta')
+    tokens = []
+    for stage in student.layers:
+        stage[0].register_forward_hook(lambda _, inputs, output: tokens.append(output[0]))
+    features = student(torch.empty(2, 3, 512, 1024, device='meta'))
+    for value, width, size in zip(features, (32, 64, 160, 256), sizes, strict=True):
+        assert value.shape == (2, width, *size)
+    wanted = (64, 128, 320, 512)
+    for value, width, size in zip(connectors.fusion(features), wanted, sizes, strict=True):
+        assert value.shape == (2, width, *size)
+    for value, width, size in zip(connectors.alignment(tokens), wanted, sizes, strict=True):
+        assert value.shape == (2, size[0] * size[1], width)
 
 
 class Parts(nn.Module):

@@ -60,6 +60,11 @@ class TestParameterCounts:
         assert count(GlobalLocalMixer(256)) == 656_130
         assert count(EmbeddingAssistant(B0, B2)) == 970_952
 
+    def test_scales_of_the_assistant(self):
+        assist = EmbeddingAssistant(B0, B2)
+        torch.testing.assert_close(assist.aligned_scale, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+        torch.testing.assert_close(assist.assistant_scale, torch.tensor([0.5, 0.6, 0.7, 0.8]))
+
     def test_base_for_lvt(self):
         both = CrossSelectiveFusion(LVT, B2), PatchEmbeddingAlignment(LVT, B2)
         assert sum(map(count, both)) == 847_936
