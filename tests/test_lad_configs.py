@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import PARAM_SCHEDULERS
 
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
@@ -100,6 +102,27 @@ def test_stage_configs_run_on_their_own(data, stage):
     loader = found.config['train_dataloader']
     assert loader['batch_sampler']['counts'] == {'labeled': 16}
     assert list(loader['dataset']['sources']) == ['labeled']
+
+
+def test_rate_of_the_released_run():
+    """Its first logged rate is 0.001, that of step 32 100 is 0.000232; the last step of mmengine's schedule rests."""
+    config = stages_of(ROOT / 'configs' / 'lad' / 'lad_pspnet_voc2012aug.py')['student'].config
+    (entry,) = config['param_scheduler']
+    steps = config['train_cfg']['max_iters']
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.001)
+    schedule = PARAM_SCHEDULERS.build(
+        {**entry, 'end': steps}, default_args={'optimizer': optimizer}
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == 0.001
+    assert rates[32_100] == pytest.approx(0.000232, abs=1e-6)
+    assert min(rates[:-1]) > 0
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert config['optim_wrapper']['optimizer']['lr'] == 0.02
 
 
 def test_camvid_study_differs_in_the_teacher_alone():

@@ -1,13 +1,16 @@
 """The shipped MGD recipes: stages, numbers of the paper, and networks that fit each other."""
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.optim import PolyLR
 
+from castkd.apis.command_line import parse_cfg_options
 from castkd.apis.export_student import _castkd_types, _plain
+from castkd.datasets.splits import draw_split
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
 from castkd.registry import MODELS
@@ -40,6 +43,31 @@ def test_stages_and_what_they_take(recipe):
         assert split == dict(fraction=0.0625, seed=3)
         taken = {'deeper', 'wider'} if stage.name.startswith('distill') else set()
         assert {used for used, _ in stage.uses} == taken
+
+
+def test_a_list_of_names_replaces_the_draw(recipe):
+    """The options of the README, for published partitions."""
+    name, _ = recipe
+    options = parse_cfg_options(
+        ['fraction=None', 'train_dataloader.dataset.split.list_file=labelled.txt']
+    )
+    for stage in load_recipe(CONFIGS / f'mgd_{name}.py', cfg_options=options).stages:
+        split = stage.config['train_dataloader']['dataset']['split']
+        assert split == dict(fraction=None, seed=0, list_file='labelled.txt')
+
+
+@pytest.mark.parametrize(
+    ('images', 'labelled'),
+    # Of VOC's smallest one the published list has 662.
+    [(10_582, (661, 1323, 2646, 5291)), (2_975, (186, 372, 744, 1488))],
+    ids=['voc2012aug', 'cityscapes'],
+)
+def test_partitions_have_the_published_sizes(images, labelled):
+    names = [f'{index}.png' for index in range(images)]
+    splits = [draw_split(names, fraction) for fraction in (1 / 16, 1 / 8, 1 / 4, 1 / 2)]
+    assert tuple(len(split.labeled) for split in splits) == labelled
+    for smaller, larger in itertools.pairwise(splits):
+        assert set(smaller.labeled) < set(larger.labeled)
 
 
 def test_networks_are_built_and_planned(recipe):
@@ -130,6 +158,7 @@ def test_rate_decays_as_in_the_paper():
         rates.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
         schedule.step()
+    assert rates[0] == 0.01
     assert rates[1000] == pytest.approx(0.0097709, abs=5e-8)
     assert rates[20_000] == pytest.approx(0.0052776, abs=5e-8)
     assert rates[-1] == pytest.approx(7.32e-7, abs=5e-9)

@@ -56,6 +56,12 @@ def test_least_number_grows_with_the_batch():
     torch.testing.assert_close(twice, ohem_cross_entropy(logits, target, min_kept=3))
 
 
+def test_a_batch_twice_changes_nothing():
+    logits, target = two_class_case()
+    twice = pixel_cross_entropy(logits.repeat(2, 1, 1, 1), target.repeat(2, 1, 1))
+    torch.testing.assert_close(twice, pixel_cross_entropy(logits, target))
+
+
 def test_hard_pixels_against_a_loop():
     torch.manual_seed(3)
     logits, target = 3 * torch.randn(2, 4, 6, 5), torch.randint(0, 4, (2, 6, 5))

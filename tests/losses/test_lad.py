@@ -11,6 +11,7 @@ from castkd.losses import (
     DualPathConsistency,
     LogitDistillation,
     dual_path_consistency,
+    pixel_cross_entropy,
 )
 from castkd.registry import build_model
 from tests.losses.contract import LossContract
@@ -69,6 +70,16 @@ def test_constant_of_a_channel_does_not_matter_and_scale_does():
     assert moved == pytest.approx(value, abs=1e-12)
     assert abs(loss(first + torch.randn(2, 1, 4, 5).double(), second).item() - value) > 1e-3
     assert abs(loss(2 * first, second).item() - value) > 1e-3
+
+
+def test_ignored_pixels_count_here_and_not_for_the_labels():
+    first, second = waves()
+    labels = torch.zeros(2, 4, 5, dtype=torch.long)
+    labels[:, 1] = 255
+    changed = torch.where(labels[:, None] == 255, first + torch.randn_like(first), first)
+    assert torch.equal(pixel_cross_entropy(changed, labels), pixel_cross_entropy(first, labels))
+    loss = DualPathConsistency()
+    assert (loss(changed, second) - loss(first, second)).abs() > 1e-3
 
 
 @pytest.mark.parametrize('half', [torch.float16, torch.bfloat16])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss
+from castkd.losses.mgd import _correlations
 from tests.losses.contract import LossContract
 
 
@@ -133,6 +134,15 @@ class TestRegion:
                     total += (cosines[0] - cosines[1]) ** 2
         loss = RegionContentLoss(grid=3)(student, teacher)
         assert loss.item() == pytest.approx(total.item() / (2 * 81), abs=1e-12)
+
+    def test_correlations_are_cosines(self):
+        signed = _correlations(torch.randn(2, 4, 9, 9, dtype=torch.float64), 3)
+        assert signed.shape == (2, 9, 9)
+        torch.testing.assert_close(signed, signed.mT)
+        torch.testing.assert_close(signed.diagonal(dim1=1, dim2=2), torch.ones(2, 9).double())
+        assert -1 <= signed.min() < 0
+        assert signed.max() <= 1 + 1e-12
+        assert (_correlations(torch.randn(2, 4, 9, 9).relu(), 3) >= 0).all()
 
     def test_features_of_rectifiers_stay_below_one(self):
         feature = torch.rand(2, 4, 9, 9)

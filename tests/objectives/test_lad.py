@@ -154,6 +154,17 @@ class TestStudent:
         assert not torch.equal(distiller.student.backbone.conv1.weight, weight)
         assert distiller.student.backbone.conv1.weight.shape[1] == 3
 
+    def test_weight_of_the_paper(self):
+        """The shipped objective on two waves: 3 times channel-wise distillation at temperature 4."""
+        objective = build_model(
+            Config.fromfile(METHODS / 'lad_student.py').model.objectives.distill
+        )
+        step = Step(0, {}, {'sup': [None]})
+        for network, logits in zip(('student', 'twin'), waves(), strict=True):
+            step.results[network, 'sup'] = PassResult(taps={LOGITS: logits})
+        value = objective.weight(0) * objective(step)['loss_sup']
+        assert value.item() == pytest.approx(0.4480273649, abs=1e-9)
+
     def test_distillation_reaches_all_but_the_bias(self, tmp_path):
         """CWD is blind to a constant of a channel, so the classifier's bias learns from labels alone."""
         distiller = distilled(tmp_path, dict(distill=CWD))

@@ -22,8 +22,8 @@ def only(level):
     return {f'{other}_weight': float(other == level) for other in LEVELS}
 
 
-def make_step(classes=CLASSES, size=(8, 10)):
-    """A step whose taps are random; labelled images ignore their left half."""
+def make_step(classes=CLASSES, size=(8, 10), grids=None):
+    """A step whose taps are random, on grids by network; labelled images ignore their left half."""
     torch.manual_seed(0)
     labels = torch.zeros(2, *size, dtype=torch.long)
     labels[..., :5] = 255
@@ -35,10 +35,11 @@ def make_step(classes=CLASSES, size=(8, 10)):
         for network in ('student', 'deeper', 'wider'):
             trained = network == 'student'
             channels = classes if network == 'deeper' else CLASSES
+            grid = (grids or {}).get(network, (4, 5))
             step.results[network, view] = PassResult(
                 taps={
-                    LOGITS: torch.randn(count, channels, 4, 5, requires_grad=trained),
-                    FEATURE: torch.randn(count, 6 + trained, 4, 5, requires_grad=trained),
+                    LOGITS: torch.randn(count, channels, *grid, requires_grad=trained),
+                    FEATURE: torch.randn(count, 6 + trained, *grid, requires_grad=trained),
                 }
             )
     mask = torch.rand(2, *size) > 0.5
@@ -117,6 +118,28 @@ class TestLosses:
         assert losses['loss_image'] == losses['loss_region'] == 0
         logits = full(step['student', 'sup'].taps[LOGITS])
         expected = 2 * F.cross_entropy(logits, logits.argmax(1))
+        torch.testing.assert_close(losses['loss_pixel_labeled'], expected)
+        assert expected > 0.1
+        # What is left is how unsure the network is of its own labels.
+        for view in ('sup', 'unsup_teacher', 'unsup_mixed'):
+            logits = step['student', view].taps[LOGITS]
+            step['student', view].taps[LOGITS] = logits * 1000
+        assert MultiGranularity(**only('pixel'))(step)['loss_pixel_labeled'] < expected / 100
+
+    def test_teachers_of_other_strides(self):
+        step = make_step(grids=dict(deeper=(2, 3), wider=(8, 10)))
+        losses = MultiGranularity()(step)
+        student = step['student', 'unsup_mixed'].taps
+        deeper, wider = (step[name, 'unsup_mixed'].taps for name in ('deeper', 'wider'))
+        image = 0.002 * image_semantic_loss(full(student[LOGITS]), full(deeper[LOGITS]))
+        torch.testing.assert_close(losses['loss_image'], image)
+        region = 100 * region_content_loss(student[FEATURE], wider[FEATURE])
+        torch.testing.assert_close(losses['loss_region'], region)
+        labeled = full(step['student', 'sup'].taps[LOGITS])
+        expected = sum(
+            F.cross_entropy(labeled, full(step[name, 'sup'].taps[LOGITS]).argmax(1))
+            for name in ('deeper', 'wider')
+        )
         torch.testing.assert_close(losses['loss_pixel_labeled'], expected)
 
     def test_ignored_pixels_count_unless_masked(self):

@@ -187,6 +187,15 @@ class TestLabels:
         assert (channel[:, 24:] == channel[-1, -1]).all()
         assert not (channel[:20, :24] == channel[-1, -1]).any()
 
+    def test_a_label_channel_of_zeros_learns_nothing(self):
+        """A student of four channels, the last one zero, is a student of three."""
+        network, images = build().train(), torch.randn(2, 4, 64, 64)
+        images[:, 3] = 0
+        network(images, mode='tensor').square().mean().backward()
+        gradient = network.backbone.conv1.weight.grad
+        assert gradient[:, :3].any()
+        assert not gradient[:, 3].any()
+
     def test_labels_change_the_output(self):
         network, (images, samples) = build().eval(), labelled()
         others = [make_map_sample(sample.gt_sem_seg.data[0].flip(0)) for sample in samples]

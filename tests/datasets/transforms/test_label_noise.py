@@ -88,6 +88,18 @@ def test_names_of_classes_do_not_matter():
     assert torch.equal(noise(order[labels]), before)
 
 
+def test_names_of_classes_do_not_change_the_distribution():
+    """Renamed classes leave the deviation of a pixel and the correlation of every pair of pixels as they are."""
+    torch.manual_seed(0)
+    labels = torch.tensor([[[0, 0, 1, IGNORE]]])
+    for item in (labels, torch.tensor([7, 20])[labels.clamp(max=1)].where(labels < 2, labels)):
+        values = draw(item.expand(20_000, 1, 4)).flatten(1)
+        expected = torch.eye(4)
+        expected[0, 1] = expected[1, 0] = 1
+        torch.testing.assert_close(values.T.corrcoef(), expected, atol=0.03, rtol=0)
+        torch.testing.assert_close(values.std(0), torch.full((4,), 100.0), atol=2, rtol=0)
+
+
 @pytest.mark.parametrize('mode', ['random', 'fixed'])
 @pytest.mark.parametrize('kind', [torch.uint8, torch.int64])
 def test_ignored_pixels_are_a_class_of_their_own(mode, kind):
