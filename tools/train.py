@@ -1,6 +1,6 @@
 """Run the stages of a recipe, or train a plain config.
 
-python tools/train.py configs/cast/RECIPE.py --dry-run
+python tools/train.py configs/cast/RECIPE.py --dry-run [--gpu A100]
 python tools/train.py configs/cast/RECIPE.py
 python tools/train.py configs/cast/RECIPE.py --resume
 python tools/train.py configs/cast/RECIPE.py --stage adapt --cfg-options seed=1 adapt.train_cfg.max_iters=500
@@ -33,6 +33,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         '--dry-run',
         action='store_true',
         help='say what would be done (stages, images, networks, passes, time) and write nothing',
+    )
+    parser.add_argument(
+        '--gpu',
+        metavar='NAME',
+        help='with --dry-run: estimate operations, memory and hours for this GPU (A100, RTX4090, ...) without training',
     )
     parser.add_argument(
         '--work-dir', type=Path, help='where everything goes (default: work_dirs/CONFIG)'
@@ -70,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
                 stage=options.stage,
                 resume=options.resume,
                 dry_run=options.dry_run,
+                gpu=options.gpu,
                 work_dir=options.work_dir,
                 cfg_options=parse_cfg_options(options.cfg_options),
                 launcher=options.launcher,

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from castkd.apis.pictures import picture_options, recipe_pictures
-from castkd.engine.dry_run import StagePlan, plan_tables
 from castkd.engine.manifest import DONE, Manifest
+from castkd.engine.plans import StagePlan, plan_tables
 from castkd.engine.recipe import PSEUDO_LABEL, TRAIN, Recipe
 from castkd.errors import CastkdError, ConfigError, near_names
 from castkd.files import write_file

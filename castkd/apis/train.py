@@ -15,11 +15,12 @@ from castkd.apis.results import check_report, show_plans, write_results
 from castkd.checkpoints import guard_unsafe_fallback
 from castkd.engine.config_check import check_configs
 from castkd.engine.dry_run import plan_stages
+from castkd.engine.gpus import find_gpu
 from castkd.engine.recipe import PSEUDO_LABEL, TRAIN, Recipe, load_recipe
 from castkd.engine.recipe_runner import RecipeRunner
 from castkd.engine.stage import StageConfig, StageJob, StageResult, run_train_stage
 from castkd.engine.storage import install_atomic_storage
-from castkd.errors import DataError
+from castkd.errors import ConfigError, DataError
 from castkd.files import write_file
 
 _ANNOTATIONS = 'annotations.json'
@@ -40,6 +41,7 @@ def train(
     stage: str | Collection[str] | None = None,
     resume: bool = False,
     dry_run: bool = False,
+    gpu: str | None = None,
     work_dir: str | Path | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     launcher: str = 'none',
@@ -55,6 +57,7 @@ def train(
         stage: Name or names of the stages to run; None for all.
         resume: Whether to go on with a stage that was broken off.
         dry_run: Whether to say only what would be done. Builds what can be built; writes nothing.
+        gpu: Name of the GPU that a dry run estimates costs for (:mod:`castkd.engine.gpus`); None times steps here.
         work_dir: Where to work; None takes the config's, or ``work_dirs/<file name>``.
         cfg_options: New config values by dotted key, see :func:`castkd.engine.recipe.load_recipe`.
         launcher: ``none``, or ``pytorch`` (``slurm``, ``mpi``) for a process of a distributed run.
@@ -72,12 +75,15 @@ def train(
     """
     guard_unsafe_fallback()
     install_atomic_storage()
+    if gpu is not None and not dry_run:
+        raise ConfigError('--gpu is for a --dry-run: it estimates what a training costs')
+    card = None if gpu is None else find_gpu(gpu)
     recipe = load_recipe(config, work_dir=work_dir, cfg_options=cfg_options, amp=amp)
     selected = recipe.select(stage)
     check_recipe(recipe)
     with _plain_file_errors():
         if dry_run:
-            plans = plan_stages(recipe, selected)
+            plans = plan_stages(recipe, selected, card)
             show_plans(recipe, plans)
             return {'work_dir': str(recipe.work_dir), 'rows': plans}
         runners = {TRAIN: run_train_stage, PSEUDO_LABEL: run_pseudo_label_stage}

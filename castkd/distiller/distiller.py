@@ -121,7 +121,7 @@ class Distiller(BaseModel):
                     f'view {request.view!r} is made in the step and has no geometry by which pseudo-labels of '
                     f'{request.targets.view!r} could be carried into it; learn on a view of the pipeline'
                 )
-            network = self._network(request.network)
+            network = self.network(request.network)
             for path in request.taps:
                 Tap.parse(path).resolve(network)
             if request.drop_empty and request.taps and not adapter_for(network).partial_loss:
@@ -130,7 +130,8 @@ class Distiller(BaseModel):
                     'images without labels are dropped; set drop_empty=False'
                 )
 
-    def _network(self, name: str) -> nn.Module:
+    def network(self, name: str) -> nn.Module:
+        """Return the student, a peer, or the network of a teacher, by the name that passes have."""
         if name == STUDENT:
             return self.student
         return self.peers[name] if name in self.peers else self.teachers[name].model
@@ -200,7 +201,7 @@ class Distiller(BaseModel):
         for teacher in self.teachers.values():
             teacher.before_step(self.student, step.index)
         for request in self.plan(step.index):
-            step.results[request.network, request.view] = self._run(request, step)
+            step.results[request.network, request.view] = self.run_pass(request, step)
         losses: Losses = {}
         for name, objective in self.objectives.items():
             weight = objective.weight(step.index)
@@ -220,7 +221,8 @@ class Distiller(BaseModel):
         """Set the number of finished steps, which schedules and moving averages follow."""
         self.step.fill_(step)
 
-    def _run(self, request: Pass, step: Step) -> PassResult:
+    def run_pass(self, request: Pass, step: Step) -> PassResult:
+        """Run one network on one view of a step; results that the pass takes its targets from are in the step."""
         view = source_view(request.view)
         provide_view(view, step, self.views)
         inputs, samples = step.inputs[view], step.samples[view]
@@ -228,11 +230,11 @@ class Distiller(BaseModel):
             return self.teachers[request.network].run(request, inputs, samples)
         if request.grad:
             return self._run_trained(request, step, inputs, samples)
-        with torch.no_grad(), frozen_batch_statistics(self._network(request.network)):
+        with torch.no_grad(), frozen_batch_statistics(self.network(request.network)):
             return self._run_trained(request, step, inputs, samples)
 
     def _run_trained(self, request: Pass, step: Step, inputs: Tensor, samples: list) -> PassResult:
-        network = self._network(request.network)
+        network = self.network(request.network)
         adapter = adapter_for(network)
         result = PassResult()
         with record_taps(network, request.taps) as taps:

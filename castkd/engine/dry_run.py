@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS, MODELS, DefaultScope
 from mmengine.runner import IterBasedTrainLoop
-from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
 
 from castkd.datasets.source import LABELED
 from castkd.datasets.splits import list_images
+from castkd.engine.costs import count_prediction, count_step, load_teachers
 from castkd.engine.data_check import check_loader_data, check_training_data
+from castkd.engine.gpus import Gpu
 from castkd.engine.manifest import DONE, Manifest
 from castkd.engine.measuring import (
     bare_loader,
@@ -32,148 +32,34 @@ from castkd.engine.measuring import (
     time_prediction,
     time_training,
 )
+from castkd.engine.plans import NetworkPlan, StageCost, StagePlan
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
 from castkd.engine.stage import describe_images, describe_passes, image_counts
-from castkd.errors import CastkdError
+from castkd.errors import CastkdError, DataError
 from castkd.structures import STUDENT
-from castkd.visualization.report import duration_text, images_text
+from castkd.visualization.report import images_text
 
 _STAGE_REFERENCE = re.compile(r'\{([\w-]+)\.\w+\}')
 _STAND_IN_IMAGES = 64
 
 
-@dataclass
-class NetworkPlan:
-    """Size of one network.
-
-    Attributes:
-        name: ``student`` or the teacher's name.
-        kind: Name of its class.
-        parameters: Number of parameters.
-        megabytes: Memory of its parameters and buffers, and, if it is trained, of gradients and Adam's two moments.
-        flops: Floating-point operations of one prediction of one image of the training data; None when not measured.
-    """
-
-    name: str
-    kind: str
-    parameters: int
-    megabytes: float
-    flops: float | None = None
-
-
-@dataclass
-class StagePlan:
-    """What one stage would do.
-
-    Attributes:
-        name: Name of the stage.
-        kind: Kind of the stage.
-        state: What the manifest says: ``done`` or ``to do``.
-        iterations: Training steps.
-        images: Number of images per source.
-        step: What one step reads, in words.
-        networks: The networks.
-        passes: Runs of the networks in the first step, in words.
-        losses: Name and weight of the objectives in the first step.
-        seconds_per_step: Measured on real data on this machine; None when it could not be.
-        predictions: Images that are predicted, in all validations or by a stage that labels.
-        seconds_per_image: Of a prediction, measured on validation images; None when it could not be.
-        notes: What is not there yet, or what went wrong, one line each.
-    """
-
-    name: str
-    kind: str
-    state: str = 'to do'
-    iterations: int = 0
-    images: dict[str, int] = field(default_factory=dict)
-    step: str = ''
-    networks: list[NetworkPlan] = field(default_factory=list)
-    passes: str = ''
-    losses: str = ''
-    seconds_per_step: float | None = None
-    predictions: int = 0
-    seconds_per_image: float | None = None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def prediction_seconds(self) -> float | None:
-        """Time of all predictions, None when it is unknown."""
-        return None if self.seconds_per_image is None else self.seconds_per_image * self.predictions
-
-    @property
-    def seconds(self) -> float | None:
-        """Time of the whole stage as far as it was measured, None when its main part was not."""
-        if self.kind != TRAIN:
-            return self.prediction_seconds
-        if self.seconds_per_step is None:
-            return None
-        return self.seconds_per_step * self.iterations + (self.prediction_seconds or 0.0)
-
-    @property
-    def estimate(self) -> str:
-        """Time of the whole stage in words, empty when it is unknown."""
-        return _about(self.seconds)
-
-
-def plan_stages(recipe: Recipe, stages: Sequence[Stage]) -> list[StagePlan]:
+def plan_stages(recipe: Recipe, stages: Sequence[Stage], gpu: Gpu | None = None) -> list[StagePlan]:
     """Build what can be built of the stages, and train and predict a few batches of each where its data are there.
+
+    For a GPU nothing is trained or timed: runs are counted on an image, and times follow from what the GPU can do.
 
     Args:
         recipe: The recipe.
         stages: Those of its stages that are looked at.
+        gpu: GPU that costs are estimated for; None times what this machine does.
 
     Returns:
         One plan per stage. Networks have random weights, except teachers whose files exist.
     """
-    planner = _Planner(recipe)
+    planner = _Planner(recipe, gpu)
     with _quiet():
         return [planner.plan(stage) for stage in stages]
-
-
-def plan_tables(title: str, plans: Sequence[StagePlan]) -> list[Table]:
-    """Return the tables for the terminal: stages, steps, networks, notes."""
-    columns = ('stage', 'kind', 'state', 'steps', 'images', 'time', 'of it predicting')
-    stages = _table(f'{title}: stages', *columns)
-    steps = _table('one training step', 'stage', 'reads', 'passes', 'losses')
-    sizes = ('parameters', 'GFLOPs per image', 'memory')
-    networks = _table('networks', 'stage', 'network', 'class', *sizes)
-    notes = _table('notes', 'stage', 'note')
-    for plan in plans:
-        count = str(plan.iterations or '')
-        predictions = f'{plan.predictions} {_about(plan.prediction_seconds)}'.strip()
-        stages.add_row(
-            plan.name,
-            plan.kind,
-            plan.state,
-            count,
-            images_text(plan.images),
-            plan.estimate,
-            predictions if plan.predictions else '',
-        )
-        if plan.step or plan.passes:
-            steps.add_row(plan.name, plan.step, plan.passes, plan.losses)
-        for item in plan.networks:
-            flops = '' if item.flops is None else f'{item.flops / 1e9:.2f}'
-            parameters, memory = f'{item.parameters / 1e6:.2f} M', f'{item.megabytes:.0f} MB'
-            networks.add_row(plan.name, item.name, item.kind, parameters, flops, memory)
-        for note in plan.notes:
-            notes.add_row(plan.name, note)
-    left = [plan.seconds for plan in plans if plan.seconds is not None and plan.state != DONE]
-    if left:
-        stages.caption = f'still to do: {_about(sum(left))} on this machine'
-    return [table for table in (stages, steps, networks, notes) if table.row_count]
-
-
-def _about(seconds: float | None) -> str:
-    return '' if seconds is None else f'~ {duration_text(seconds)}'
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, overflow='fold')
-    return table
 
 
 @contextmanager
@@ -190,17 +76,20 @@ def _quiet() -> Iterator[None]:
 
 
 class _Planner:
-    """Plans stages of one recipe. A network is timed once, in the stage that trains it."""
+    """Plans stages of one recipe. Predictions of a network are timed once, in the stage that trains it."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, gpu: Gpu | None) -> None:
+        self.gpu = gpu
         self.manifest = Manifest.load(recipe.work_dir)
         self.stages = {stage.name: stage for stage in recipe.stages}
+        # Per stage that trains a network: seconds and, for a GPU, operations of predicting an image.
         self.seconds_per_image: dict[str, float | None] = {}
+        self.image_operations: dict[str, float] = {}
 
     def plan(self, stage: Stage) -> StagePlan:
         """Return the plan of a stage."""
         record = self.manifest.stages.get(stage.name)
-        plan = StagePlan(stage.name, stage.kind)
+        plan = StagePlan(stage.name, stage.kind, gpu=self.gpu)
         if record is not None and record.state == DONE:
             plan.state = DONE
         uses = dict.fromkeys(
@@ -233,7 +122,7 @@ class _Planner:
         if owner.name not in self.seconds_per_image and 'model' in config:
             with _scope_of(config):
                 self._time_prediction(owner, config, _build_model(config), plan)
-        plan.seconds_per_image = self.seconds_per_image.get(owner.name)
+        self._set_prediction(plan, owner.name)
 
     def _plan_training(self, stage: Stage, config: Config, plan: StagePlan) -> None:
         plan.iterations = _iterations(config.train_cfg, None)
@@ -250,22 +139,35 @@ class _Planner:
         loader = _training_loader(config, model, plan)
         if loader is not None:
             plan.iterations = _iterations(config.train_cfg, loader)
-            _measure_training(config, model, networks, loader, plan)
+            if self.gpu is None:
+                _measure_training(config, model, networks, loader, plan)
+            else:
+                _count_training(config, model, loader, self.gpu, plan)
         images = self._time_prediction(stage, config, model, plan)
         plan.predictions = images * _validations(config.train_cfg)
-        plan.seconds_per_image = self.seconds_per_image[stage.name]
+        self._set_prediction(plan, stage.name)
+
+    def _set_prediction(self, plan: StagePlan, owner: str) -> None:
+        plan.seconds_per_image = self.seconds_per_image.get(owner)
+        plan.cost.image_operations = self.image_operations.get(owner)
 
     def _time_prediction(
         self, stage: Stage, config: Config, model: nn.Module, plan: StagePlan
     ) -> int:
-        """Time predictions of a stage's network on its validation images; return how many of those there are."""
+        """Time or estimate predictions of a stage's network on its validation images; return how many there are."""
         self.seconds_per_image[stage.name] = None
         if config.get('val_dataloader') is None:
             return 0
         try:
             check_loader_data(config, 'val_dataloader')
             loader = bare_loader(config.val_dataloader, _seed(config))
-            self.seconds_per_image[stage.name] = time_prediction(model, loader)
+            if self.gpu is None:
+                seconds = time_prediction(model, loader)
+            else:
+                operations = self.image_operations[stage.name] = count_prediction(model, loader)
+                # Validation and labelling run in single precision, whatever training does.
+                seconds = self.gpu.seconds(operations, amp=False)
+            self.seconds_per_image[stage.name] = seconds
         except (CastkdError, OSError) as error:
             plan.notes.append(f'validation: {error}')
             return 0
@@ -393,3 +295,23 @@ def _measure_training(
     image, sample = one_image(model, batch)
     for item in plan.networks:
         item.flops = count_operations(networks[item.name], image, sample)
+
+
+def _count_training(
+    config: Config, model: nn.Module, loader: DataLoader, gpu: Gpu, plan: StagePlan
+) -> None:
+    """Estimate what a training step in the middle of the stage costs on a GPU."""
+    amp = (config.optim_wrapper.get('type') or '').startswith('Amp')
+    try:
+        load_teachers(model)
+        batch = next(iter(loader), None)
+        if batch is None:
+            raise DataError(f'{len(loader.dataset)} images make no batch')
+        cost = count_step(model, batch, plan.iterations // 2)
+    except CastkdError as error:
+        plan.notes.append(f'a training step fails: {error}')
+        return
+    plan.seconds_per_step = gpu.seconds(cost.operations, amp=amp)
+    held = sum(item.megabytes for item in plan.networks) * 2**20
+    # Half of what is kept in float32: mixed precision keeps most of it in 16 bits.
+    plan.cost = StageCost(cost.operations, held + cost.saved / (2 if amp else 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
+from castkd.engine.costs import load_teachers, operation_counter
 from castkd.errors import CastkdError, DataError
 
 _TIMED_BATCHES = 2
@@ -48,11 +47,7 @@ def time_training(
     Raises:
         CastkdError: When an image cannot be read, a step fails, or there is no batch.
     """
-    for teacher in getattr(model, 'teachers', {}).values():
-        file = getattr(teacher, 'checkpoint', None)
-        if file is None or Path(file).is_file():
-            teacher.load()
-        teacher.connect(model.student, model.classes)
+    load_teachers(model)
     wrapper = build_optim_wrapper(model, copy.deepcopy(optim_wrapper))
     model.train()
     return _time(loader, lambda batch: model.train_step(batch, wrapper))
@@ -108,7 +103,7 @@ def count_operations(network: nn.Module, image: torch.Tensor, samples: list) -> 
     """Return the operations (two per multiply-add) of one prediction, None when the network cannot make one."""
     training = network.training
     network.eval()
-    counter = FlopCounterMode(display=False)
+    counter = operation_counter()
     try:
         with counter:
             network(image, copy.deepcopy(samples), mode='tensor')

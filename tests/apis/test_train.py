@@ -122,6 +122,16 @@ def test_a_broken_training_resumed_ends_with_the_same_weights(finished, tmp_path
     assert path.is_file()
 
 
+def test_a_gpu_is_for_a_dry_run(tmp_path, capsys):
+    path = write_project(tmp_path)
+    with pytest.raises(ConfigError, match='--gpu is for a --dry-run'):
+        train(path, work_dir=tmp_path / 'w', gpu='A100')
+    content = train(path, work_dir=tmp_path / 'w', dry_run=True, gpu='A100')
+    assert content['rows'][0].cost.step_operations > 0
+    assert 'estimated cost' in capsys.readouterr().out
+    assert not (tmp_path / 'w').exists()
+
+
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
     content = train(write_project(tmp_path), work_dir=tmp_path / 'w', dry_run=True)
     assert [plan.name for plan in content['rows']] == ['first', 'second']

@@ -4,8 +4,9 @@ import io
 import pytest
 from rich.console import Console
 
-from castkd.engine.dry_run import StagePlan, plan_stages, plan_tables
+from castkd.engine.dry_run import plan_stages
 from castkd.engine.manifest import DONE, Manifest, StageRecord
+from castkd.engine.plans import StagePlan, plan_tables
 from castkd.engine.recipe import Recipe, Stage, load_recipe
 from tests.apis.tiny_project import CLASSES, make_project, plain_config
 from tests.builders import tiny_mask2former
