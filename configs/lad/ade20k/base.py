@@ -1,24 +1,10 @@
 # ADE20K, all 20 210 images labelled: what all stages share.
-# The network is the one that LAD's authors train on VOC; the recipes put others in its place.
-_base_ = [
-    '../../_base_/datasets/ade20k_semantic.py',
-    '../../_base_/runtime/semantic.py',
-    '../../_base_/schedules/sgd_poly_40k.py',
-]
+_base_ = ['../../_base_/datasets/ade20k_semantic.py', '../shared.py']
 
-from castkd.architectures import label_assisted, resnet_segmentor
 from castkd.data_configs import labeled_only
 
-# The two paths of the teacher are to differ by the noise of the labels, not by dropout.
-network = resnet_segmentor(
-    len(_base_.classes),
-    'deeplabv3',
-    deep_stem=True,
-    dropout=0.01,
-    pretrained='open-mmlab://resnet18_v1c',
-)
+network = dict(decode_head=dict(num_classes=150), auxiliary_head=dict(num_classes=150))
 # The fixed values of 151 classes would lie closer together than the noise of a pixel.
-twin = label_assisted(network, mode='random')
-sync_bn = 'torch'  # between processes
+twin = dict(network, test_noise=dict(mode='random'))
 
 train_dataloader = labeled_only(_base_.labeled_dataset, 16, split=False)
