@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from castkd.datasets.pseudo_store import encode_masks
@@ -170,6 +171,52 @@ def read_png(path: str | Path) -> np.ndarray:
     if image is None:
         raise DataError(f'{str(path)!r} is no whole PNG file; fetch it again')
     return image
+
+
+def check_map(path: str | Path, pixels: np.ndarray, image: str | Path, channels: int = 1) -> None:
+    """Check that an annotation map has the form it should have and the size of its image.
+
+    Args:
+        path: The map's file, for errors.
+        pixels: Its content, from :func:`read_png`.
+        image: File of its image, of which the header is read.
+        channels: 1 for indices, 3 for colours.
+
+    Raises:
+        DataError: When it has not, or the image is none.
+    """
+    found = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if found != channels:
+        raise DataError(
+            f'{str(path)!r} has {found} channels and must have {channels}; take the maps as they are distributed'
+        )
+    try:
+        with Image.open(image) as file:
+            width, height = file.size
+    except OSError as error:
+        raise DataError(f'{str(image)!r} is no image ({error}); fetch it again') from error
+    if pixels.shape[:2] != (height, width):
+        raise DataError(
+            f'{str(path)!r} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {str(image)!r} has {width} x '
+            f'{height}; take images and annotations of one version'
+        )
+
+
+def describe_coco(content: Mapping[str, Any]) -> str:
+    """Return in one line what an annotation file holds: images, objects, groups, the rarest class."""
+    names = {item['id']: item['name'] for item in content['categories']}
+    counts = dict.fromkeys(names, 0)
+    groups = 0
+    for item in content['annotations']:
+        counts[item['category_id']] += not item['iscrowd']
+        groups += item['iscrowd']
+    images = len(content['images'])
+    empty = images - len({item['image_id'] for item in content['annotations']})
+    rarest = min(counts, key=counts.get)
+    return (
+        f'{images} images ({empty} without an object), {sum(counts.values())} objects of {len(counts)} classes '
+        f'(fewest: {names[rarest]} {counts[rarest]}), {groups} groups'
+    )
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

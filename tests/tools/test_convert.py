@@ -244,6 +244,54 @@ def test_cityscapes_refuses_ids_that_it_does_not_have(tmp_path):
         cityscapes_to_coco.run(cityscapes_to_coco.parse_arguments([str(tmp_path / 'data')]))
 
 
+def test_maps_of_another_size_or_form_are_refused_and_nothing_is_written(tmp_path):
+    fixtures.make_scenes(tmp_path / 'city', 1, 1, size=(32, 64))
+    fixtures.make_ade20k(tmp_path / 'ade')
+    for path in tmp_path.rglob('*.json'):
+        path.unlink()
+    (city,) = (tmp_path / 'city/gtFine/val').glob('*/*_instanceIds.png')
+    ade = tmp_path / 'ade/annotations_instance/validation/ADE_val_00000001.png'
+    wrong = [
+        (city, np.zeros((32, 60), np.uint16), r'60 x 32 pixels, its image .* 64 x 32; take'),
+        (city, np.zeros((32, 64, 3), np.uint8), r'has 3 channels and must have 1'),
+        (
+            ade,
+            np.zeros((10, 20, 3), np.uint8),
+            r'20 x 10 pixels, its image .*ADE_val_00000001\.jpg',
+        ),
+        (ade, np.zeros((*fixtures.SIZE, 4), np.uint8), r'has 4 channels and must have 3'),
+    ]
+    for path, pixels, message in wrong:
+        cv2.imwrite(str(path), pixels)
+        tool = cityscapes_to_coco if path == city else ade20k_to_coco
+        root = tmp_path / ('city' if path == city else 'ade')
+        with pytest.raises(DataError, match=message):
+            tool.run(tool.parse_arguments([str(root)]))
+    assert not list(tmp_path.rglob('*.json'))
+
+
+def test_a_damaged_image_is_one_line(tmp_path):
+    fixtures.make_scenes(tmp_path, 1, 1, size=(32, 64))
+    (path,) = (tmp_path / 'leftImg8bit/train').glob('*/*.png')
+    path.write_bytes(b'none')
+    with pytest.raises(DataError, match='is no image') as caught:
+        cityscapes_to_coco.run(cityscapes_to_coco.parse_arguments([str(tmp_path)]))
+    assert path.name in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_the_summary_counts_objects_groups_and_empty_images(tmp_path, capsys):
+    truth = fixtures.make_ade20k(tmp_path)
+    path = tmp_path / 'annotations_instance' / 'training' / 'ADE_train_00000003.png'
+    cv2.imwrite(str(path), np.zeros((*fixtures.SIZE, 3), dtype=np.uint8))
+    ade20k_to_coco.run(ade20k_to_coco.parse_arguments([str(tmp_path)]))
+    assert len(truth['train']) == 12
+    line = next(line for line in capsys.readouterr().out.splitlines() if 'train.json' in line)
+    assert line.endswith(
+        '12 images (1 without an object), 33 objects of 100 classes (fewest: windowpane 0), 0 groups'
+    )
+
+
 @pytest.mark.parametrize(
     ('tool', 'hint'), [(cityscapes_to_coco, 'leftImg8bit'), (ade20k_to_coco, 'ADE')]
 )

@@ -35,14 +35,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def instances_of(
-    path: Path, categories: Mapping[int, str]
+    path: Path, image: Path, categories: Mapping[int, str]
 ) -> tuple[tuple[int, int], list[Instance]]:
-    """Return size (height, width) and objects of an annotation PNG.
+    """Return size (height, width) and objects of the annotation PNG of an image.
 
     Raises:
-        DataError: When the file is missing or is not of the instance track.
+        DataError: When the file is missing, is not of the instance track, or has another size than its image.
     """
-    from castkd.datasets.conversion import Instance, read_png
+    from castkd.datasets.conversion import Instance, check_map, read_png
     from castkd.errors import DataError
 
     pixels = read_png(path)
@@ -50,6 +50,7 @@ def instances_of(
         raise DataError(
             f'{str(path)!r} is no 8-bit RGB image; take it from annotations_instance.tar'
         )
+    check_map(path, pixels, image, channels=3)
     category, number = pixels[..., 2].astype(int), pixels[..., 1].astype(int)
     keys = np.where(number > 0, 256 * category + number, 0)
     instances = []
@@ -85,20 +86,20 @@ def convert(root: Path, split: str) -> dict:
     coco = CocoFile(categories, f'ADE20K instance track, {split}')
     for path in track(paths, description=f'ADE20K: {split}'):
         annotation = root / 'annotations_instance' / FOLDERS[split] / f'{path.stem}.png'
-        size, instances = instances_of(annotation, categories)
+        size, instances = instances_of(annotation, path, categories)
         coco.add(path.name, size, instances, image_id=int(path.stem.rpartition('_')[2]))
     return coco.content()
 
 
 def run(options: argparse.Namespace) -> None:
     """Convert both splits, then write the files."""
-    from castkd.datasets.conversion import write_json
+    from castkd.datasets.conversion import describe_coco, write_json
 
     contents = {split: convert(options.root, split) for split in FOLDERS}
     for split, content in contents.items():
         path = options.root / f'ade20k_instance_{split}.json'
         write_json(path, content)
-        print(f'{path}: {len(content["images"])} images, {len(content["annotations"])} objects')
+        print(f'{path}: {describe_coco(content)}')
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ def convert(root: Path, split: str) -> dict:
     from castkd.datasets.conversion import (
         CITYSCAPES_THINGS,
         CocoFile,
+        check_map,
         cityscapes_instances,
         read_png,
     )
@@ -56,6 +57,7 @@ def convert(root: Path, split: str) -> dict:
         stem = name.name.removesuffix(IMAGE_ENDING)
         map_path = root / 'gtFine' / split / name.parent / f'{stem}_gtFine_instanceIds.png'
         instance_ids = read_png(map_path)
+        check_map(map_path, instance_ids, path)
         instances = cityscapes_instances(instance_ids, str(map_path))
         coco.add(name.as_posix(), instance_ids.shape[:2], instances)
     return coco.content()
@@ -63,13 +65,13 @@ def convert(root: Path, split: str) -> dict:
 
 def run(options: argparse.Namespace) -> None:
     """Convert every split, then write the files."""
-    from castkd.datasets.conversion import write_json
+    from castkd.datasets.conversion import describe_coco, write_json
 
     contents = {split: convert(options.root, split) for split in options.splits}
     for split, content in contents.items():
         path = options.root / f'annotations/instancesonly_filtered_gtFine_{split}.json'
         write_json(path, content)
-        print(f'{path}: {len(content["images"])} images, {len(content["annotations"])} objects')
+        print(f'{path}: {describe_coco(content)}')
 
 
 def main() -> int:
