@@ -1,6 +1,7 @@
-"""Merge pseudo-label files of several teachers: instances are matched by their masks, teachers weighted by their AP.
+"""Merge pseudo-label files of several teachers: instances are matched by their masks, teachers weighted.
 
 python tools/merge_labels.py first.json second.json --weights 0.31 0.28 --out merged.json --score-thr 0.3
+python tools/merge_labels.py first.json second.json third.json --weights agreement --out merged.json --score-thr 0.3
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add('files', type=Path, nargs='+', metavar='FILE', help='files of tools/pseudo_label.py')
     add(
         '--weights',
-        type=float,
         nargs='+',
         required=True,
         metavar='AP',
-        help="validation AP of each file's teacher, in the order of the files",
+        help="validation AP of each file's teacher, in the order of the files; or agreement: in every image a teacher "
+        'weighs as much as the others agree with it',
     )
     add('--out', type=Path, required=True, metavar='FILE', help='file to write')
     add(
@@ -43,9 +44,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _weights(given: list[str]) -> list[float] | str:
+    """Return numbers where all are some, otherwise the word, which is checked later."""
+    try:
+        return [float(weight) for weight in given]
+    except ValueError:
+        return ' '.join(given)
+
+
 def main() -> int:
     """Merge the files and say what was written."""
     options = vars(parse_arguments())
+    options['weights'] = _weights(options['weights'])
     from castkd.apis.command_line import run_tool
     from castkd.apis.merge_labels import merge_labels
 

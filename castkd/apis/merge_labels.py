@@ -22,13 +22,13 @@ from castkd.datasets.pseudo_store import (
 )
 from castkd.errors import ConfigError, DataError
 from castkd.files import write_file
-from castkd.teachers.merged import merge_instances
+from castkd.teachers.merged import agreement_weights, check_agreement, merge_instances
 from castkd.version import __version__
 
 
 def merge_labels(
     files: Sequence[str | Path],
-    weights: Sequence[float],
+    weights: Sequence[float] | str,
     out: str | Path,
     *,
     iou_thr: float = 0.5,
@@ -41,7 +41,8 @@ def merge_labels(
     Args:
         files: Files of :func:`~castkd.apis.pseudo_label.generate_pseudo_labels`, of the same images and classes. Make
             them with a low threshold: an instance that a single teacher found loses score here.
-        weights: Per file its teacher's validation AP, above 0.
+        weights: Per file its teacher's validation AP, above 0. Or ``agreement`` for three files or more: in every image
+            a teacher weighs as much as the others agree with it (:func:`castkd.teachers.merged.agreement_weights`).
         out: The file to write.
         iou_thr: Masks of one class are one instance when their IoU is above it, in [0, 1].
         score_thr: Merged instances need a score above it, in [0, 1].
@@ -55,12 +56,16 @@ def merge_labels(
     """
     check_number('merge_labels', 'iou_thr', iou_thr, low=0, high=1)
     options = FilterOptions(score_thr=score_thr)
-    if len(files) < 2 or len(files) != len(weights):
+    by_agreement = isinstance(weights, str)
+    if by_agreement:
+        check_agreement('merge_labels', weights, len(files))
+        weights = [weights] * len(files)
+    elif len(files) < 2 or len(files) != len(weights):
         raise ConfigError(
             f'merge_labels: needs two files or more and a weight for each, got {len(files)} files and {len(weights)} '
             'weights'
         )
-    for file, weight in zip(files, weights, strict=True):
+    for file, weight in () if by_agreement else zip(files, weights, strict=True):
         check_number('merge_labels', f'weight of {str(file)!r}', weight, low=0, low_open=True)
     found = [read_pseudo_labels(file) for file in files]
     first = found[0]
@@ -69,7 +74,8 @@ def merge_labels(
     for image in first.images:
         name = image['file_name']
         instances = [_instances(own[name]) for own in named]
-        merged = merge_instances(instances, weights, iou_thr)
+        given = agreement_weights(instances, iou_thr) if by_agreement else weights
+        merged = merge_instances(instances, given, iou_thr)
         kept, masks = filter_instances(merged.scores, merged.mask_scores, merged.masks, options)
         records = instance_records(
             masks, merged.labels[kept], merged.scores[kept], merged.mask_scores[kept]
@@ -81,7 +87,7 @@ def merge_labels(
         'merged': [
             {
                 'file': str(file),
-                'weight': float(weight),
+                'weight': weight if by_agreement else float(weight),
                 'checkpoint': labels.info.get('checkpoint'),
             }
             for file, weight, labels in zip(files, weights, found, strict=True)

@@ -92,3 +92,22 @@ def test_the_tool_says_what_it_wrote(files, tmp_path, monkeypatch, capsys):
         runpy.run_path(str(ROOT / 'tools' / 'merge_labels.py'), run_name='__main__')
     assert end.value.code == 0
     assert capsys.readouterr().out.endswith('merged.json: 3 instances of 2 images\n')
+
+
+def test_files_can_be_weighted_by_agreement(files, tmp_path, monkeypatch, capsys):
+    """Image a: the first two agree by 0.8 on a car, the third on nothing; in b the second one stands alone."""
+    third = write(tmp_path / 'third.json', {'a.png': [(1, 0.9, 0.9, 0, 2)], 'b.png': []})
+    out = tmp_path / 'merged.json'
+    arguments = [*map(str, [*files, third]), '--weights', 'agreement', '--out', str(out)]
+    monkeypatch.setattr(sys, 'argv', ['merge_labels.py', *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools' / 'merge_labels.py'), run_name='__main__')
+    assert end.value.code == 0, capsys.readouterr().err
+    labels = read_pseudo_labels(out)
+    assert [item['weight'] for item in labels.info['merged']] == ['agreement'] * 3
+    one, two = labels.images
+    # Equal weights of the first two: the mean of 0.6 and 0.8, and half of 0.5.
+    assert [item['score'] for item in one['annotations']] == pytest.approx([0.7, 0.25])
+    assert two['annotations'] == []
+    with pytest.raises(ConfigError, match='needs three teachers or more, got 2'):
+        merge_labels(files, 'agreement', out)

@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from castkd.errors import ConfigError, DataError
 from castkd.registry import build_model
 from castkd.structures import Pass
-from castkd.teachers.merged import MergedTeacher, merge_instances
+from castkd.teachers.merged import MergedTeacher, agreement_weights, merge_instances
 from tests.builders import make_batch, tiny_mask2former, tiny_solov2
 
 
@@ -82,6 +82,29 @@ def test_nothing_found_is_nothing():
     assert alone.scores.tolist() == pytest.approx([0.2])
 
 
+def test_agreement_is_the_share_of_paired_scores():
+    """IoU 3/4 of scores 0.5 and 0.3, of 1.0 in all; the other class and the double pair with nothing."""
+    first = found([0], [0.5], [(0, 4)])
+    second = found([0, 1], [0.3, 0.2], [(0, 3), (0, 4)])
+    assert agreement_weights([first, second]) == pytest.approx([0.6, 0.6])
+    assert agreement_weights([first, second], iou_thr=0.75) == [1.0, 1.0]
+    double = found([0, 0], [0.5, 0.5], [(0, 4), (0, 4)])
+    assert agreement_weights([first, double]) == pytest.approx([1.0 / 1.5] * 2)
+
+
+def test_who_stands_alone_weighs_nothing():
+    first, second = found([0], [0.8], [(0, 4)]), found([0], [0.6], [(0, 4)])
+    third, none = found([0], [1.0], [(5, 9)]), found([], [], [])
+    weights = agreement_weights([first, second, third])
+    assert weights == pytest.approx([0.5, 0.5, 0.0])
+    merged = merge_instances([first, second, third], weights)
+    assert spans_of(merged) == [(0, 4)]
+    assert merged.scores.tolist() == pytest.approx([0.7])
+    # Finding nothing is something to agree on.
+    assert agreement_weights([none, none, third]) == pytest.approx([0.5, 0.5, 0.0])
+    assert agreement_weights([none, first, third]) == [1.0, 1.0, 1.0]
+
+
 def students(tmp_path):
     """Return configs of two different frozen teachers with checkpoints."""
     members = {}
@@ -132,6 +155,34 @@ def test_it_labels_in_the_step(tmp_path):
     assert teacher.fingerprint() != before
     with pytest.raises(ConfigError, match='merges predictions and has nothing else to give'):
         teacher.run(Pass('both', 'unsup_teacher', 'encode'), inputs['unsup_teacher'], [])
+
+
+def test_members_can_be_weighted_by_agreement(tmp_path):
+    members = students(tmp_path)
+    members['again'] = members['queries']
+    teacher = MergedTeacher(members, 'agreement', student=build_model(tiny_mask2former()))
+    teacher.name = 'all'
+    teacher.load()
+    teacher.connect(build_model(tiny_mask2former()), ('car', 'person'))
+    inputs, samples = make_batch(['unsup_teacher'])
+    request = Pass('all', 'unsup_teacher', 'predict', grad=False)
+    views = inputs['unsup_teacher'], samples['unsup_teacher']
+    result = teacher.run(request, *views)
+    pairs = {name: member.predict(*views) for name, member in teacher.members.items()}
+    for index, merged in enumerate(result.predictions):
+        own = [found[index].pred_instances for found in pairs.values()]
+        for item in own:
+            item.masks = item.masks[:, :64, :64]
+        weights = agreement_weights(own)
+        wanted = merge_instances(own, weights)
+        # The two that are one network agree, the third one hardly does.
+        assert weights[0] == weights[2] > weights[1]
+        torch.testing.assert_close(merged.pred_instances.scores, wanted.scores)
+    assert teacher.provenance()['grid']['weight'] == 'agreement'
+    with pytest.raises(ConfigError, match='three teachers or more, got 2'):
+        MergedTeacher({key: members[key] for key in ('queries', 'grid')}, 'agreement')
+    with pytest.raises(ConfigError, match=r"got 'agreed'\. did you mean 'agreement'"):
+        MergedTeacher(members, 'agreed')
 
 
 def test_members_that_move_are_in_the_checkpoint(tmp_path):
