@@ -33,6 +33,26 @@ def test_published_sizes(options, published):
     assert count(model) + idle == published
 
 
+def test_published_maps():
+    """T23: images of 518 x 1036 pixels, which crops of 512 x 1024 are padded to, through backbone and pixel decoder."""
+    with torch.device('meta'):
+        model = build_model(dinov2_mask2former(8))
+        maps = model.extract_feat(torch.zeros(1, 3, 518, 1036))
+        mask_features, scales = model.panoptic_head.pixel_decoder(maps)
+    assert [tuple(value.shape[1:]) for value in maps] == [
+        (96, 148, 296),
+        (192, 74, 148),
+        (384, 37, 74),
+        (768, 19, 37),
+    ]
+    assert [tuple(value.shape[1:]) for value in scales] == [
+        (256, 37, 74),
+        (256, 74, 148),
+        (256, 148, 296),
+    ]
+    assert mask_features.shape == (1, 256, 296, 592)
+
+
 CONTRAST = dict(
     type='castkd.InstanceContrast',
     projector=dict(type='castkd.ProjectionHead', in_channels=24, hidden_channels=8, out_channels=8),
@@ -76,7 +96,7 @@ def step(model, batch):
     return model.parse_losses(model(**data, mode='loss'))
 
 
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16, torch.float16])
 def test_a_step_trains_every_weight(dtype):
     model = distiller()
     model.train()

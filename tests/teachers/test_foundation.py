@@ -252,18 +252,20 @@ def test_without_a_detection_there_are_no_instances_of_the_right_size(network, b
 def test_half_precision_of_predictions_is_an_option(network, batch):
     network.eval()
     found = {}
-    for amp in (None, 'bfloat16'):
+    for amp in (None, 'bfloat16', 'float16'):
         network.amp = amp
         found[amp] = network.predict(*batch)[0].pred_instances
-    assert torch.isfinite(found['bfloat16'].scores).all()
-    assert not torch.equal(found[None].scores[:5], found['bfloat16'].scores[:5])
+    for amp in ('bfloat16', 'float16'):
+        assert torch.isfinite(found[amp].scores).all()
+        assert torch.isfinite(found[amp].mask_scores).all()
+        assert not torch.equal(found[None].scores[:5], found[amp].scores[:5])
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16, torch.float16])
 def test_losses_train_everything_but_what_is_frozen(tokenizer, batch, kind, dtype):
     network = build_model(tiny_foundation(tokenizer, config=detector_config(kind))).train()
     with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None):
