@@ -1,6 +1,6 @@
 # LAD beside the same distillation from an ordinary teacher of the same size, on CamVid, all images labelled:
 #   python tools/study.py configs/lad/study_camvid.py --seeds 0 1 2
-# Every network has 1500 steps of 8 images.
+# Every network has 1000 steps of 8 images.
 _base_ = './lad_camvid.py'
 
 student = next(stage for stage in _base_.recipe if stage['name'] == 'student')

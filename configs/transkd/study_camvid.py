@@ -1,6 +1,6 @@
 # TransKD beside the distillation of logits and features, on CamVid, all images labelled:
 #   python tools/study.py configs/transkd/study_camvid.py --seeds 0 1 2
-# Every network has 1500 steps of 8 images.
+# Every network has 1200 steps of 8 images.
 _base_ = './transkd_camvid.py'
 
 base = next(stage for stage in _base_.recipe if stage['name'] == 'base')

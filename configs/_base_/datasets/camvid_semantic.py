@@ -12,22 +12,19 @@ palette = [
     [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
     [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
 ]  # fmt: skip
-metainfo = dict(classes=classes, palette=palette)
+dataset = dict(
+    type='mmseg.BaseSegDataset',
+    data_root=data_root,
+    metainfo=dict(classes=classes, palette=palette),
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+)
+files = dict(
+    train=dict(images='images/train', maps='labels/train'),
+    val=dict(images='images/val', maps='labels/val'),
+)
 geometry = random_geometry(scale_jitter((480, 360), 0.5, 2.0), map_crop((320, 320)))
 # Every name that semantic_data returns becomes a top-level name of this config.
 globals().update(
-    semantic_data(
-        _base_,
-        dict(
-            type='mmseg.BaseSegDataset',
-            data_root=data_root,
-            metainfo=metainfo,
-            img_suffix='.jpg',
-            seg_map_suffix='.png',
-        ),
-        train=dict(images='images/train', maps='labels/train'),
-        val=dict(images='images/val', maps='labels/val'),
-        augmentation=geometry,
-        test_scale=(480, 360),
-    )
+    semantic_data(_base_, dataset, **files, augmentation=geometry, test_scale=(480, 360))
 )

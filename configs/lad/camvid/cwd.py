@@ -7,7 +7,7 @@ model = dict(
             _delete_=True,
             type='castkd.FrozenTeacher',
             model=_base_.network,
-            checkpoint='work_dirs/lad_camvid/supervised/iter_1500.pth',
+            checkpoint='work_dirs/lad_camvid/supervised/iter_1000.pth',
         )
     )
 )

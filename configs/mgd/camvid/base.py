@@ -1,6 +1,6 @@
 # CamVid: small networks from random weights, for a CPU.
 _base_ = [
-    '../../_base_/datasets/camvid_semantic.py',
+    '../../_base_/datasets/camvid_semantic_half.py',
     '../../_base_/schedules/sgd_poly.py',
     '../../_base_/runtime/semantic.py',
 ]
@@ -11,9 +11,16 @@ deeper = deeplabv3plus(11, 'resnet50', width=0.25, channels=48)
 wider = deeplabv3plus(11, 'wide_resnet50', width=0.1875, channels=48)
 
 train_dataloader = dict(
-    batch_size=12, num_workers=1, batch_sampler=dict(counts=dict(labeled=4, unlabeled=8))
+    batch_size=12,
+    num_workers=0,
+    persistent_workers=False,
+    batch_sampler=dict(counts=dict(labeled=4, unlabeled=8)),
 )
-val_dataloader = dict(batch_size=1, num_workers=1)
+val_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=0.02))
-train_cfg = dict(max_iters=800, val_interval=100_000)  # validation at the end only
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, by_epoch=False),
+]
+train_cfg = dict(max_iters=600, val_interval=100_000)  # validation at the end only
