@@ -65,11 +65,16 @@ def _attention_operations(
 
 
 def load_teachers(model: nn.Module) -> None:
-    """Prepare the teachers of a distiller for a step; those whose files do not exist keep random weights."""
+    """Prepare the teachers of a distiller for a step.
+
+    Those whose files do not exist keep random weights, and count as teachers of the student's classes.
+    """
     for teacher in getattr(model, 'teachers', {}).values():
         file = getattr(teacher, 'checkpoint', None)
         if file is None or Path(file).is_file():
             teacher.load()
+        elif teacher.classes is None:
+            teacher.classes = model.classes
         teacher.connect(model.student, model.classes)
 
 

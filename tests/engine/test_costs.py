@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import nn
 
-from castkd.engine.costs import count_run, count_step
+from castkd.distiller import Distiller
+from castkd.engine.costs import count_run, count_step, load_teachers
 from castkd.engine.dry_run import plan_stages
 from castkd.engine.gpus import GPUS, UTILISATION, find_gpu
 from castkd.engine.plans import StageCost, StagePlan, plan_tables
 from castkd.engine.recipe import load_recipe
 from castkd.errors import ConfigError
-from tests.builders import make_sample, square_masks
+from tests.builders import make_sample, square_masks, tiny_mask2former
 from tests.distiller.test_ddp import GUIDED
 from tests.distiller.test_distiller import OBJECTIVES, VIEWS, build
 from tests.engine.toy_project import write_project
@@ -155,3 +156,23 @@ def test_a_step_that_does_not_fit_is_said():
     text = text_of([plan])
     for word in ('20.0 GB, more than the 16 GB of one T4', '1.00', 'on one T4'):
         assert word in text
+
+
+@pytest.mark.parametrize('known', [None, ('other', 'names')])
+def test_a_teacher_without_its_file_counts_as_one_of_the_students_classes(tmp_path, known):
+    """What it will predict is known when the stage that trains it is done; classes that are named are checked now."""
+    teacher = {
+        'type': 'castkd.FrozenTeacher',
+        'model': tiny_mask2former(),
+        'checkpoint': str(tmp_path / 'later.pth'),
+        'classes': known,
+    }
+    distiller = Distiller(
+        tiny_mask2former(), OBJECTIVES, teachers={'big': teacher}, classes=('a', 'b')
+    )
+    if known:
+        with pytest.raises(ConfigError, match='other'):
+            load_teachers(distiller)
+        return
+    load_teachers(distiller)
+    assert distiller.teachers['big'].classes == ('a', 'b')
