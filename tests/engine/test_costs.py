@@ -1,5 +1,6 @@
 """Operations and memory of a step, counted on one image, and what they are worth on a GPU."""
 
+import copy
 import io
 
 import pytest
@@ -168,7 +169,10 @@ def test_a_teacher_without_its_file_counts_as_one_of_the_students_classes(tmp_pa
         'classes': known,
     }
     distiller = Distiller(
-        tiny_mask2former(), OBJECTIVES, teachers={'big': teacher}, classes=('a', 'b')
+        student=tiny_mask2former(),
+        objectives=copy.deepcopy(OBJECTIVES),
+        teachers={'big': teacher},
+        classes=('a', 'b'),
     )
     if known:
         with pytest.raises(ConfigError, match='other'):
