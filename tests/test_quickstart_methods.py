@@ -1,4 +1,4 @@
-"""MGD, LAD and TransKD on generated scenes: the quickstart recipes, and the students that they hand over."""
+"""MGD, LAD, TransKD and GID on generated scenes: the quickstart recipes, and the students that they hand over."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from castkd.datasets.scenes import generate_scenes
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
 from castkd.registry import build_model
-from tests.plain_mmseg import SHORT, call, plain_logits
+from tests.plain_project import DETECTOR, SEGMENTOR, SHORT, call, plain_answer
 from tools import export_student, train
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'quickstart'
@@ -36,6 +36,17 @@ METHODS = {
         ['teacher', 'ea'],
         'transkd.loss_pea_s4',
     ),
+    'gid': (
+        ['supervised', 'teacher', 'distill'],
+        ['supervised', 'distill'],
+        ['teacher', 'distill'],
+        'gid.loss_relation',
+    ),
+}
+# Enough images for a step, and a threshold at which a detector that is not trained finds something.
+OPTIONS = {
+    'mgd': ['fraction=0.25'],
+    'gid': ['fraction=0.5', 'model.student.test_cfg.score_thr=0.0'],
 }
 
 
@@ -70,14 +81,14 @@ def root(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('method', METHODS)
-def test_a_student_of_the_recipe_is_plain_mmseg(method, root, tmp_path, monkeypatch):
+def test_a_student_of_the_recipe_is_plain(method, root, tmp_path, monkeypatch):
     _, students, needed, loss = METHODS[method]
     monkeypatch.chdir(root)
     # Asking the machine for its compilers takes a second.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     chosen = [part for name in needed for part in ('--stage', name)]
     options = [f'train_cfg.max_iters={STEPS}', *SHORT]
-    options += ['fraction=0.25'] if method == 'mgd' else []
+    options += OPTIONS.get(method, [])
     call(train, CONFIGS / f'{method}_scenes.py', *chosen, '--cfg-options', *options)
 
     folder = root / f'work_dirs/{method}_scenes'
@@ -90,5 +101,10 @@ def test_a_student_of_the_recipe_is_plain_mmseg(method, root, tmp_path, monkeypa
     call(export_student, *given, '--out', tmp_path)
     assert 'castkd' not in (tmp_path / 'student.py').read_text()
     image = next((root / 'data/scenes/leftImg8bit/val').rglob('*.png'))
-    wanted = load_predictor(*given).predict_paths([image])[0].seg_logits.data
-    assert torch.equal(plain_logits(tmp_path, image), wanted)
+    wanted = load_predictor(*given).predict_paths([image])[0]
+    if method == 'gid':
+        found = plain_answer(DETECTOR, tmp_path, image)
+        assert len(found['scores']) > 0
+        assert all(torch.equal(wanted.pred_instances[key], found[key]) for key in found)
+    else:
+        assert torch.equal(plain_answer(SEGMENTOR, tmp_path, image), wanted.seg_logits.data)

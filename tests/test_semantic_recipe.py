@@ -12,7 +12,7 @@ from PIL import Image
 
 from castkd.datasets.pseudo_maps import read_pseudo_maps
 from castkd.datasets.scenes import generate_scenes
-from tests.plain_mmseg import SHORT, call, plain_logits
+from tests.plain_project import SEGMENTOR, SHORT, call, plain_answer
 from tools import export_student, pseudo_label, train
 from tools import test as evaluate
 
@@ -184,4 +184,4 @@ def test_an_exported_student_is_plain_mmseg(here, tmp_path):
     from castkd.apis.predictor import load_predictor
 
     wanted = load_predictor(*given).predict_paths([image])[0].seg_logits.data
-    assert torch.equal(plain_logits(tmp_path, image), wanted)
+    assert torch.equal(plain_answer(SEGMENTOR, tmp_path, image), wanted)

@@ -1,4 +1,4 @@
-"""What tests of shipped segmentors share: tools called as commands, and a project that has never heard of castkd."""
+"""What tests of shipped students share: tools called as commands, and a project that has never heard of castkd."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-PLAIN_PROJECT = """
+BLOCK = """
 import sys
 
 class Block:
@@ -17,13 +17,24 @@ class Block:
 sys.meta_path.insert(0, Block())
 import torch
 from mmengine.runner import load_checkpoint
+config, checkpoint, image, out = sys.argv[1:]
+"""
+SEGMENTOR = """
 from mmseg.apis import inference_model, init_model
 
-config, checkpoint, image, out = sys.argv[1:]
 model = init_model(config, checkpoint, device='cpu')
 load_checkpoint(model, checkpoint, strict=True)
 assert model.dataset_meta['classes'][0] == 'road'
 torch.save(inference_model(model, image).seg_logits.data, out)
+assert 'castkd' not in sys.modules
+"""
+DETECTOR = """
+from mmdet.apis import inference_detector, init_detector
+
+model = init_detector(config, checkpoint, device='cpu')
+load_checkpoint(model, checkpoint, strict=True)
+assert model.dataset_meta['classes'][0] == 'person'
+torch.save(dict(inference_detector(model, image).pred_instances.items()), out)
 assert 'castkd' not in sys.modules
 """
 # A recipe on the generated scenes, in seconds: the structure is what is tested, not what it learns.
@@ -46,9 +57,15 @@ def call(tool, *arguments):
         sys.argv = before
 
 
-def plain_logits(folder, image):
-    """Return the logits of ``student.py`` and ``student.pth`` in a process in which castkd cannot be imported."""
-    (folder / 'plain.py').write_text(PLAIN_PROJECT)
+def plain_answer(project, folder, image):
+    """Return what ``student.py`` and ``student.pth`` say of an image, in a process that cannot import castkd.
+
+    Args:
+        project: Script of the process: :data:`SEGMENTOR` gives logits, :data:`DETECTOR` the fields of its instances.
+        folder: Folder of the student.
+        image: Image file.
+    """
+    (folder / 'plain.py').write_text(BLOCK + project)
     shutil.copy(image, folder / 'image.png')
     files = ['student.py', 'student.pth', 'image.png', 'found.pt']
     done = subprocess.run(
