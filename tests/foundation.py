@@ -109,3 +109,132 @@ def tiny_foundation(tokenizer, classes=CLASSES, **detector):
         },
         'segmenter': {'type': 'castkd.SAM2', 'config': segmenter_config(), 'boxes_per_run': 3},
     }
+
+
+def make_text_encoder(folder):
+    """Write a small BERT with its tokenizer into ``folder``, as mmdet reads it, and return its path as text."""
+    from transformers import BertConfig, BertModel
+
+    options = dict(detector_config()['text_config'])
+    options.pop('model_type')
+    BertModel(BertConfig(**options), add_pooling_layer=False).save_pretrained(folder)
+    return make_tokenizer(folder)
+
+
+def mmdet_detector_config(text_encoder, max_text_len=32):
+    """Return the config of mmdet's Grounding DINO; ``text_encoder`` is what :func:`make_text_encoder` returned."""
+    # mmdet's code knows no other width.
+    width = 256
+    attention = {'embed_dims': width, 'num_heads': 2, 'dropout': 0.0}
+    feed_forward = {'embed_dims': width, 'feedforward_channels': 16, 'ffn_drop': 0.0}
+    return {
+        'type': 'GroundingDINO',
+        'num_queries': 10,
+        'with_box_refine': True,
+        'as_two_stage': True,
+        'language_model': {
+            'type': 'BertModel',
+            'name': text_encoder,
+            'max_tokens': max_text_len,
+            'pad_to_max': False,
+            'use_sub_sentence_represent': True,
+            'special_tokens_list': ['[CLS]', '[SEP]', '.', '?'],
+            'add_pooling_layer': False,
+        },
+        'backbone': {
+            'type': 'SwinTransformer',
+            'pretrain_img_size': 64,
+            'embed_dims': 8,
+            'depths': [1, 1, 1, 1],
+            'num_heads': [1, 1, 2, 2],
+            'window_size': 2,
+            'out_indices': (1, 2, 3),
+            'drop_path_rate': 0.0,
+        },
+        'neck': {
+            'type': 'ChannelMapper',
+            'in_channels': [16, 32, 64],
+            'kernel_size': 1,
+            'out_channels': width,
+            'act_cfg': None,
+            'bias': True,
+            'norm_cfg': {'type': 'GN', 'num_groups': 4},
+            'num_outs': 4,
+        },
+        'encoder': {
+            'num_layers': 1,
+            'num_cp': 1,
+            'layer_cfg': {
+                'self_attn_cfg': {'embed_dims': width, 'num_levels': 4, 'dropout': 0.0},
+                'ffn_cfg': feed_forward,
+            },
+            'text_layer_cfg': {'self_attn_cfg': attention, 'ffn_cfg': feed_forward},
+            'fusion_layer_cfg': {
+                'v_dim': width,
+                'l_dim': width,
+                'embed_dim': 32,
+                'num_heads': 2,
+                'init_values': 1e-4,
+            },
+        },
+        'decoder': {
+            'num_layers': 2,
+            'return_intermediate': True,
+            'layer_cfg': {
+                'self_attn_cfg': attention,
+                'cross_attn_text_cfg': attention,
+                'cross_attn_cfg': attention,
+                'ffn_cfg': feed_forward,
+            },
+            'post_norm_cfg': None,
+        },
+        'positional_encoding': {
+            'num_feats': width // 2,
+            'normalize': True,
+            'offset': 0.0,
+            'temperature': 20,
+        },
+        'bbox_head': {
+            'type': 'GroundingDINOHead',
+            'num_classes': 256,
+            'sync_cls_avg_factor': True,
+            'contrastive_cfg': {'max_text_len': max_text_len, 'log_scale': 'auto', 'bias': True},
+            'loss_cls': {
+                'type': 'FocalLoss',
+                'use_sigmoid': True,
+                'gamma': 2.0,
+                'alpha': 0.25,
+                'loss_weight': 1.0,
+            },
+            'loss_bbox': {'type': 'L1Loss', 'loss_weight': 5.0},
+        },
+        'dn_cfg': {
+            'label_noise_scale': 0.5,
+            'box_noise_scale': 1.0,
+            'group_cfg': {'dynamic': True, 'num_groups': None, 'num_dn_queries': 8},
+        },
+        'train_cfg': {
+            'assigner': {
+                'type': 'HungarianAssigner',
+                'match_costs': [
+                    {'type': 'BinaryFocalLossCost', 'weight': 2.0},
+                    {'type': 'BBoxL1Cost', 'weight': 5.0, 'box_format': 'xywh'},
+                    {'type': 'IoUCost', 'iou_mode': 'giou', 'weight': 2.0},
+                ],
+            }
+        },
+        'test_cfg': {'max_per_img': 10},
+    }
+
+
+def tiny_mmdet_foundation(text_encoder, classes=CLASSES, max_text_len=32, **detector):
+    """Return the config of a network whose detector is mmdet's."""
+    network = tiny_foundation(text_encoder, classes)
+    network['detector'] = {
+        'type': 'castkd.MMDetGroundingDINO',
+        'classes': classes,
+        'config': mmdet_detector_config(text_encoder, max_text_len),
+        'score_thr': 0.0,
+        **detector,
+    }
+    return network

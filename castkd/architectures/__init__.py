@@ -2,7 +2,11 @@
 
 from castkd.architectures.deeplab import BACKBONES, deeplabv3plus
 from castkd.architectures.dinov2 import dinov2_mask2former
-from castkd.architectures.foundation import FOUNDATION_FEATURE, foundation_segmentor
+from castkd.architectures.foundation import (
+    FOUNDATION_FEATURE,
+    MMDET_FOUNDATION_FEATURE,
+    foundation_segmentor,
+)
 from castkd.architectures.instance import mask2former, solov2
 from castkd.architectures.semantic import HEADS, label_assisted, resnet_segmentor, stdc
 from castkd.architectures.single_stage import atss, fcos, gfl, retinanet
@@ -12,6 +16,7 @@ from castkd.architectures.two_stage import faster_rcnn, mask_rcnn
 __all__ = [
     'BACKBONES',
     'FOUNDATION_FEATURE',
+    'MMDET_FOUNDATION_FEATURE',
     'HEADS',
     'atss',
     'deeplabv3plus',

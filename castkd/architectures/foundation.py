@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from castkd.architectures.parts import detector_preprocessor
 
 #: Tap of the image feature that CAST contrasts in this teacher: the last map of the detector's image backbone.
 FOUNDATION_FEATURE = 'detector.network.model.backbone[0][-1][0]'
+#: The same where the detector is mmdet's.
+MMDET_FOUNDATION_FEATURE = 'detector.network.backbone[-1]'
 
 
 def foundation_segmentor(
     classes: Sequence[str],
     *,
-    detector: str = 'openmmlab-community/mm_grounding_dino_large_all',
+    detector: str | Mapping[str, Any] = 'openmmlab-community/mm_grounding_dino_large_all',
     segmenter: str = 'facebook/sam2.1-hiera-large',
     synonyms: Mapping[str, Sequence[str]] | None = None,
     score_thr: float = 0.05,
@@ -27,7 +30,8 @@ def foundation_segmentor(
     Args:
         classes: Class names in the order of the labels.
         detector: Grounding DINO or MM-Grounding-DINO: hub name or folder, see
-            :class:`~castkd.teachers.grounding_dino.GroundingDINO`.
+            :class:`~castkd.teachers.grounding_dino.GroundingDINO`. Or type and first weights of another detector:
+            ``dict(type='castkd.MMDetGroundingDINO', config=..., weights=...)``.
         segmenter: SAM 2: hub name or folder, see :class:`~castkd.teachers.sam2.SAM2`.
         synonyms: Per class name the phrases that stand for it, where that is not the name itself.
         score_thr: Boxes need a score above it. Low, so that average precision sees the whole ranking; pseudo-labels
@@ -41,15 +45,16 @@ def foundation_segmentor(
     Returns:
         Config of the network; the transformers library reads the parts' configs where their weights are.
     """
+    if isinstance(detector, str):
+        detector = {'type': 'castkd.GroundingDINO', 'weights': detector}
     return {
         '_scope_': 'mmdet',
         'type': 'castkd.FoundationSegmentor',
         # Both parts know padding, and bring images to their own sizes.
         'data_preprocessor': {**detector_preprocessor(masks=True), 'pad_size_divisor': 1},
         'detector': {
-            'type': 'castkd.GroundingDINO',
+            **detector,
             'classes': tuple(classes),
-            'weights': detector,
             'synonyms': synonyms,
             'score_thr': score_thr,
             'max_per_image': max_per_image,

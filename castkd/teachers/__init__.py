@@ -8,6 +8,7 @@ from castkd.teachers.foundation import FoundationSegmentor, FoundationTeacher
 from castkd.teachers.frozen import FrozenTeacher
 from castkd.teachers.grounding_dino import GroundingDINO
 from castkd.teachers.merged import MergedTeacher
+from castkd.teachers.mmdet_grounding_dino import MMDetGroundingDINO
 from castkd.teachers.sam2 import SAM2
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'FoundationTeacher',
     'FrozenTeacher',
     'GroundingDINO',
+    'MMDetGroundingDINO',
     'MergedTeacher',
     'SAM2',
     'Teacher',

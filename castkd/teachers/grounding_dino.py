@@ -6,22 +6,20 @@ and Detection" (MM-Grounding-DINO), arXiv 2401.02361. Both are networks of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
-from mmengine.structures import InstanceData
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from torch import Tensor, nn
 
-from castkd.checks import check_choice, check_number
+from castkd.checks import check_choice
 from castkd.errors import ConfigError
-from castkd.hub import build_config, load_pretrained, read_config, read_tokenizer, transformers
+from castkd.hub import build_config, load_pretrained, read_config, transformers
 from castkd.registry import MODELS
-from castkd.teachers.prompts import Prompt, PromptMaker
+from castkd.teachers.named_boxes import Grounded, NamedBoxes, replaced, valid_pixels
+from castkd.teachers.prompts import Prompt
 
 _NETWORKS = {
     'grounding-dino': ('GroundingDinoConfig', 'GroundingDinoForObjectDetection'),
@@ -32,25 +30,11 @@ _OWNER = 'GroundingDINO'
 _CLASS_WEIGHT = 2.0
 
 
-@dataclass
-class Grounded:
-    """What one run of the network gave.
-
-    Attributes:
-        outputs: Of the library's network.
-        prompt: What it read.
-    """
-
-    outputs: Any
-    prompt: Prompt
-
-
 @MODELS.register_module()
-class GroundingDINO(nn.Module):
+class GroundingDINO(NamedBoxes):
     """Grounding DINO or MM-Grounding-DINO: prompts made of class names to boxes.
 
-    In training the text encoder is frozen (and in eval mode), everything else trains; the key ``backbone`` of
-    ``paramwise_cfg`` gives the image backbone a rate of its own.
+    The key ``backbone`` of ``paramwise_cfg`` gives the image backbone a rate of its own.
 
     Args:
         classes: Class names in the order of the labels.
@@ -58,11 +42,10 @@ class GroundingDINO(nn.Module):
             folder, see :func:`castkd.hub.load_pretrained`. None starts from random weights, and needs the next two.
         config: Options of the network's config; ``model_type`` is ``grounding-dino`` or ``mm-grounding-dino``.
         tokenizer: Hub name or folder of the tokenizer; None takes that of ``weights``.
-        synonyms: See :class:`~castkd.teachers.prompts.PromptMaker`.
-        score_thr: Boxes need a score above it, in [0, 1].
-        max_per_image: At most this many boxes of an image, the best first.
-        test_scale: (short side, long side) in pixels, that images are resized within before they are predicted; None
-            leaves their size. The public weights expect (800, 1333).
+        synonyms: See :class:`~castkd.teachers.named_boxes.NamedBoxes`, like the following.
+        score_thr: Least score.
+        max_per_image: Most boxes.
+        test_scale: Size of images in prediction.
 
     Raises:
         ConfigError: When an option is wrong.
@@ -81,24 +64,20 @@ class GroundingDINO(nn.Module):
         max_per_image: int = 100,
         test_scale: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__()
-        check_number(_OWNER, 'score_thr', score_thr, low=0, high=1)
-        check_number(_OWNER, 'max_per_image', max_per_image, low=1, integer=True)
         if (weights is None) == (config is None) or not (weights or tokenizer):
             raise ConfigError(f'{_OWNER}: give weights, or config and tokenizer')
-        self.classes = tuple(classes)
-        self.weights = weights
-        self.score_thr = score_thr
-        self.max_per_image = max_per_image
-        self.test_scale = test_scale
-        self.network = _network(weights, config)
-        self.prompts = PromptMaker(
-            read_tokenizer(tokenizer or weights, _OWNER),
-            self.classes,
+        network = _network(weights, config)
+        super().__init__(
+            network,
+            tokenizer or weights,
+            network.config.max_text_len,
+            classes,
             synonyms,
-            self.network.config.max_text_len,
+            score_thr,
+            max_per_image,
+            test_scale,
         )
-        self.text_encoder.requires_grad_(False)
+        self.weights = weights
         for name, parameter in self.network.named_parameters():
             # Nothing reads Swin's last norm; distributed training would wait for its gradient.
             if '.swin.layernorm.' in name:
@@ -108,12 +87,6 @@ class GroundingDINO(nn.Module):
     def text_encoder(self) -> nn.Module:
         """Return the frozen part."""
         return self.network.model.text_backbone
-
-    def train(self, mode: bool = True) -> GroundingDINO:
-        """Set the mode of all but the frozen part."""
-        super().train(mode)
-        self.text_encoder.eval()
-        return self
 
     def init_weights(self) -> None:
         """Load the first weights.
@@ -132,71 +105,31 @@ class GroundingDINO(nn.Module):
         maps, _ = self.network.model.backbone(images, mask)
         return [value for value, _ in maps]
 
-    def forward(
-        self, images: Tensor, samples: list, prompt: Prompt | None = None
-    ) -> tuple[Tensor, Tensor, Grounded]:
-        """Run the network.
+    def one_image_run(self) -> AbstractContextManager:
+        """Return a context in which the image backbone runs on its first call alone."""
+        backbone = self.network.model.backbone
+        run = backbone.forward
+        kept: list[tuple[list, list]] = []
 
-        Args:
-            images: Normalised, (B, 3, H, W).
-            samples: Data samples; in training their ``gt_instances.labels`` say which classes must be named.
-            prompt: What to read; None makes a prompt to train with.
+        def forward(*images: Tensor) -> tuple[list, list]:
+            if not kept:
+                kept.append(run(*images))
+            # The network appends coarser levels to the lists that it gets.
+            maps, positions = kept[0]
+            return list(maps), list(positions)
 
-        Returns:
-            Class logits (B, Q, C) and boxes (B, Q, 4) of the queries, as centre and size in parts of H and W; and what
-            :meth:`losses` needs.
-        """
-        if prompt is None:
-            labels = [sample.gt_instances.labels for sample in samples if 'gt_instances' in sample]
-            present = torch.cat(labels).unique().tolist() if labels else []
-            prompt = self.prompts.sampled(present)
+        return replaced(backbone, 'forward', forward)
+
+    def answer(
+        self, images: Tensor, samples: list, prompt: Prompt, *, learns: bool
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Run the network, see :meth:`NamedBoxes.answer`."""
+        del learns
         tokens = torch.tensor([prompt.tokens], device=images.device).expand(len(images), -1)
         outputs = self.network(
-            pixel_values=images, pixel_mask=_valid(images, samples), input_ids=tokens
+            pixel_values=images, pixel_mask=valid_pixels(images, samples), input_ids=tokens
         )
-        scores = prompt.class_scores(outputs.logits.float().sigmoid(), len(self.classes))
-        boxes = outputs.pred_boxes.float() * _shares(images, samples)[:, None]
-        return scores.logit(eps=1e-6), boxes, Grounded(outputs, prompt)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor, samples: list) -> list[InstanceData]:
-        """Return boxes of normalised images (B, 3, H, W).
-
-        Returns:
-            Per image ``bboxes`` (n, 4), corners in pixels of the input, ``scores`` and ``labels`` (n,), best first.
-            Scores are those of all prompts; a box may come with two classes.
-        """
-        resized = self._resized(images)
-        with _run_once(self.network.model.backbone):
-            found = [self(resized, samples, prompt)[:2] for prompt in self.prompts.whole]
-        height, width = images.shape[-2:]
-        size = images.new_tensor([width, height, width, height], dtype=torch.float32)
-        results = []
-        for index, sample in enumerate(samples):
-            scores = torch.cat([logits[index] for logits, _ in found]).sigmoid()
-            boxes = torch.cat([boxes[index] for _, boxes in found])
-            best = scores.flatten().topk(min(self.max_per_image, scores.numel()))
-            kept = best.indices[best.values > self.score_thr]
-            corners = bbox_cxcywh_to_xyxy(boxes[kept // len(self.classes)]) * size
-            shape = sample.metainfo['img_shape'][:2]
-            corners[:, 0::2].clamp_(0, shape[1])
-            corners[:, 1::2].clamp_(0, shape[0])
-            results.append(
-                InstanceData(
-                    bboxes=corners,
-                    scores=scores.flatten()[kept],
-                    labels=kept % len(self.classes),
-                )
-            )
-        return results
-
-    def _resized(self, images: Tensor) -> Tensor:
-        if self.test_scale is None:
-            return images
-        short, long = sorted(images.shape[-2:])
-        factor = min(self.test_scale[0] / short, self.test_scale[1] / long)
-        size = [round(side * factor) for side in images.shape[-2:]]
-        return F.interpolate(images, size=size, mode='bilinear', align_corners=False)
+        return outputs.logits, outputs.pred_boxes, outputs
 
     def losses(
         self, grounded: Grounded, images: Tensor, samples: list, keep: list[int]
@@ -266,26 +199,6 @@ class GroundingDINO(nn.Module):
         ]
 
 
-@contextmanager
-def _run_once(backbone: nn.Module) -> Iterator[None]:
-    """Let the image backbone run on its first call alone while the context is open: prompts share the image."""
-    run = backbone.forward
-    kept: list[tuple[list, list]] = []
-
-    def forward(*images: Tensor) -> tuple[list, list]:
-        if not kept:
-            kept.append(run(*images))
-        # The network appends coarser levels to the lists that it gets.
-        maps, positions = kept[0]
-        return list(maps), list(positions)
-
-    backbone.forward = forward
-    try:
-        yield
-    finally:
-        del backbone.forward
-
-
 def _network(weights: str | None, options: Mapping[str, Any] | None) -> nn.Module:
     """Return the library's network with random weights."""
     if weights is not None:
@@ -299,24 +212,6 @@ def _network(weights: str | None, options: Mapping[str, Any] | None) -> nn.Modul
     if not config.two_stage:
         raise ConfigError(f'{_OWNER}: config.two_stage must be True')
     return getattr(transformers(_OWNER), _NETWORKS[config.model_type][1])(config)
-
-
-def _valid(images: Tensor, samples: list) -> Tensor:
-    """Return (B, H, W), 1 inside the images and 0 in their padding."""
-    mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.long, device=images.device)
-    for one, share in zip(mask, _shares(images, samples).tolist(), strict=True):
-        one[: round(share[1] * images.shape[2]), : round(share[0] * images.shape[3])] = 1
-    return mask
-
-
-def _shares(images: Tensor, samples: list) -> Tensor:
-    """Return (B, 4): what parts of the padded width, height, width, height the images have."""
-    shares = []
-    for sample in samples:
-        height, width = sample.metainfo['img_shape'][:2]
-        whole = sample.metainfo['batch_input_shape']
-        shares.append([width / whole[1], height / whole[0]] * 2)
-    return torch.tensor(shares, device=images.device)
 
 
 def _targets(sample: Any, maps: Tensor) -> dict[str, Tensor]:  # noqa: ANN401 - data samples
