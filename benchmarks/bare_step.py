@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from castkd.distiller import Distiller
@@ -90,6 +90,7 @@ class BareStep:
         inputs, samples = self._batch(request)
         calls = {
             'encode': lambda: network.extract_feat(inputs),
+            'dense': lambda: _dense(network, inputs),
             'forward': lambda: network(inputs, samples, mode='tensor'),
             'loss': lambda: network.loss(inputs, self.targets.get(request.view, samples)),
         }
@@ -126,6 +127,12 @@ class BareStep:
     def _batch(self, request: Pass) -> tuple[Tensor, list]:
         view = source_view(request.view)
         return self.step.inputs[view], self.step.samples[view]
+
+
+def _dense(network: nn.Module, inputs: Tensor) -> Any:
+    """Run a detector up to the head that looks at every place."""
+    head = network.rpn_head if hasattr(network, 'rpn_head') else network.bbox_head
+    return head(network.extract_feat(inputs))
 
 
 def _cut(value: Any, cuts: list[tuple[Tensor, Tensor]]) -> Any:

@@ -3,6 +3,7 @@
     python benchmarks/distillation_step.py --out step.json
     python benchmarks/distillation_step.py --online
     python benchmarks/distillation_step.py --config configs/mgd/camvid/distill.py
+    python benchmarks/distillation_step.py --config configs/gid/coco/retinanet/distill.py --device cuda
 
 The step is that of a stage config, CAST's on nuclei128 unless told otherwise, with its networks and its
 batch, from normalised images to gradients. The parts are the same work called directly: each teacher and
@@ -115,7 +116,8 @@ def measure(distiller: Distiller, batch: Batch, rounds: int, device: str) -> dic
 
     Returns:
         ``step`` and per part in ``parts``: median seconds; ``ratio``: median over rounds of the step by the sum of its
-        parts in the same round; ``teachers``: share of the step that the teachers' parts take.
+        parts in the same round; ``teachers``: share of the step that the teachers' parts take; ``objectives``: what the
+        objectives take, forward and backward, relative to all other parts, those of the networks.
     """
     step, parts = partial(run_step, distiller, *batch), BareStep(distiller, *batch).parts()
 
@@ -135,11 +137,13 @@ def measure(distiller: Distiller, batch: Batch, rounds: int, device: str) -> dic
         steps.append(found[time_step])
         bare.append(found[time_parts])
     medians = {name: median(times[name] for times in bare) for name in parts}
+    added = sum(value for name, value in medians.items() if name.startswith('objective '))
     taught = sum(value for name, value in medians.items() if ' teacher, ' in name)
     return {
         'step': median(steps),
         'parts': medians,
         'teachers': taught / median(steps),
+        'objectives': added / (sum(medians.values()) - added),
         'ratio': median(
             whole / sum(times.values()) for whole, times in zip(steps, bare, strict=True)
         ),
@@ -171,6 +175,7 @@ def show(result: dict, console: Console) -> None:
         table.add_row(name, f'{1000 * value:.1f}', f'{value / step:.1%}')
     console.print(table)
     console.print(f'step by the sum of its parts: {result["ratio"]:.3f}')
+    console.print(f'objectives: {result["objectives"]:.1%} of what the networks take')
     console.print(
         f'teachers: {result["teachers"]:.1%} of the step; peak of memory: {result["peak_mib"]:.0f} MiB'
     )

@@ -25,11 +25,9 @@ Batch = tuple[dict[str, Tensor], dict[str, list]]
 def make_batch(config: Config, distiller: Distiller, device: str) -> Batch:
     """Return normalised images (B, 3, H, W) and data samples per view of the batch that the first step reads."""
     rng = np.random.default_rng(0)
-    crop = next(step.crop_size for step in config.labeled_pipeline if 'crop_size' in step)
     counts = config.train_dataloader.batch_sampler.counts
-    # mmdet crops to (width, height), castkd's crop of label maps to (height, width).
     of_maps = hasattr(distiller.student, 'decode_head')
-    size, sample = (crop, map_sample) if of_maps else (crop[::-1], instance_sample)
+    size, sample = size_of(config, of_maps), map_sample if of_maps else instance_sample
     inputs, samples = {}, {}
     for view in views_of(distiller):
         count = counts['labeled' if view.startswith('sup') else 'unlabeled']
@@ -38,6 +36,18 @@ def make_batch(config: Config, distiller: Distiller, device: str) -> Batch:
         classes = getattr(distiller.student, 'num_classes', 1)
         samples[view] = [sample(rng, size, classes).to(device) for _ in images]
     return inputs, samples
+
+
+def size_of(config: Config, of_maps: bool) -> tuple[int, int]:
+    """Return height and width of the crops of a training; without a crop those of a resized image, padded to 32."""
+    steps = config.labeled_pipeline
+    crop = next((tuple(step.crop_size) for step in steps if 'crop_size' in step), None)
+    if crop is not None:
+        # mmdet crops to (width, height), castkd's crop of label maps to (height, width).
+        return crop if of_maps else crop[::-1]
+    scale = next(step.scale for step in steps if 'scale' in step)
+    height, width = (side + -side % 32 for side in scale[::-1])
+    return height, width
 
 
 def views_of(distiller: Distiller) -> list[str]:

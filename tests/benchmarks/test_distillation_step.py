@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from benchmarks import distillation_step as benchmark
 from benchmarks.bare_step import BareStep
-from benchmarks.step_batch import OBJECTS, make_batch
+from benchmarks.step_batch import OBJECTS, make_batch, size_of, views_of
 from castkd.architectures import (
     deeplabv3plus,
     label_assisted,
@@ -18,7 +18,9 @@ from castkd.architectures import (
     segformer,
     stage_channels,
 )
+from castkd.registry import build_model
 from tests.builders import tiny_mask2former
+from tests.detectors import tiny_detector
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 STUDENT = tiny_mask2former(1)
@@ -58,13 +60,20 @@ SEMANTIC = {
     'lad_student': (FCN, dict(twin=label_assisted(FCN)), {}),
     'transkd_ea': (SMALL, dict(big=BIG), dict(transkd=TRANSKD)),
 }
+GID = dict(adapter=dict(in_channels=16, out_channels=16), selection=dict(min_size=4))
+DETECTORS = ('retinanet', 'mask_rcnn')
 
 
 def config_of(method):
     """Return a stage config with tiny networks."""
     if method == 'cast':
         return Config(copy.deepcopy(CAST))
-    student, teachers, objectives = SEMANTIC[method]
+    if method in DETECTORS:
+        student = tiny_detector(method, num_classes=3)
+        teachers, objectives = dict(big=student), dict(gid=GID)
+        method = 'gid_unlabeled'
+    else:
+        student, teachers, objectives = SEMANTIC[method]
     config = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
     options = dict(student=student, classes=('a', 'b', 'c'), objectives=objectives)
     options['teachers'] = {name: dict(model=network) for name, network in teachers.items()}
@@ -85,7 +94,8 @@ def gradients(distiller):
 
 
 @pytest.mark.parametrize(
-    ('method', 'online'), [('cast', False), ('cast', True), *((name, False) for name in SEMANTIC)]
+    ('method', 'online'),
+    [('cast', False), ('cast', True), *((name, False) for name in (*SEMANTIC, *DETECTORS))],
 )
 def test_parts_add_up_to_the_step(method, online):
     config = config_of(method)
@@ -117,6 +127,10 @@ def test_command_reports_shares_and_ratio(tmp_path, capsys):
     result = json.loads(out.read_text())
     assert result['ratio'] > 0
     assert 0 < result['teachers'] < 1
+    parts = result['parts'].items()
+    added = sum(value for name, value in parts if name.startswith('objective'))
+    others = sum(value for name, value in parts if not name.startswith('objective'))
+    assert result['objectives'] == pytest.approx(added / others)
     assert result['peak_mib'] > 0
     assert all(seconds > 0 for seconds in [result['step'], *result['parts'].values()])
     shown = capsys.readouterr().out
@@ -154,3 +168,18 @@ def test_stages_of_camvid_have_what_the_benchmark_reads(stage):
     assert labels.shape == (1, 320, 320)
     assert set(labels.unique().tolist()) <= {*range(11), 255}
     assert set(inputs) == ({'sup', 'unsup_teacher'} if 'mgd' in stage else {'sup'})
+
+
+@pytest.mark.parametrize(
+    ('stage', 'size', 'views'),
+    [
+        ('gid/nuclei128/distill', (128, 128), {'sup', 'unsup_teacher'}),
+        ('gid/coco/retinanet/distill', (800, 1344), {'sup'}),
+    ],
+)
+def test_stages_of_detectors_have_what_the_benchmark_reads(stage, size, views):
+    config = Config.fromfile(CONFIGS / f'{stage}.py')
+    assert size_of(config, of_maps=False) == size
+    with torch.device('meta'):
+        distiller = build_model(config.model)
+    assert set(views_of(distiller)) == views
