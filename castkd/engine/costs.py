@@ -8,7 +8,7 @@ counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,19 @@ class StepCost:
 def operation_counter() -> FlopCounterMode:
     """Return torch's counter of operations, which also counts attention as CPUs compute it."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={attention: _attention_operations})
+    counter = FlopCounterMode(display=False, custom_mapping={attention: _attention_operations})
+    counter.mod_tracker = _NoModules()
+    return counter
+
+
+class _NoModules(nullcontext):
+    """Stands for the counter's tracker of modules: only the sum is read here.
+
+    The tracker's hooks also fail on a module that gives a view of its weights where there is no gradient, such as SAM
+    2's encoder of prompts.
+    """
+
+    parents = frozenset({'Global'})
 
 
 def _attention_operations(

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from castkd.distiller import Distiller
-from castkd.engine.costs import count_run, count_step, load_teachers
+from castkd.engine.costs import count_run, count_step, load_teachers, operation_counter
 from castkd.engine.dry_run import plan_stages
 from castkd.engine.gpus import GPUS, UTILISATION, find_gpu
 from castkd.engine.plans import StageCost, StagePlan, plan_tables
@@ -71,6 +71,26 @@ def batch_of(images, views=VIEWS):
             view: [make_sample(masks, [0, 1]) for _ in range(images)] for view in views
         },
     }
+
+
+class Prompts(nn.Module):
+    """Gives a view of its weights, as SAM 2's encoder of prompts does."""
+
+    def __init__(self):
+        super().__init__()
+        self.empty = nn.Embedding(1, 4)
+
+    def forward(self, boxes):
+        return boxes @ self.empty.weight.mT, self.empty.weight.reshape(1, 4, 1, 1).expand(
+            2, -1, 3, 3
+        )
+
+
+@torch.no_grad()
+def test_a_module_that_gives_its_weights_is_counted():
+    with operation_counter() as counter:
+        Prompts()(torch.ones(2, 4))
+    assert counter.get_total_flops() == 2 * 2 * 4
 
 
 def test_a_step_is_the_sum_of_its_runs():
