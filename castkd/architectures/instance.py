@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from castkd.architectures.parts import (
     BATCH_NORM,
     DEPTHS,
+    SWIN_DEPTHS,
     detector_preprocessor,
     resnet,
     resnet_channels,
+    swin,
 )
 from castkd.checks import check_choice
 
@@ -23,6 +25,7 @@ def mask2former(
     *,
     depth: int = 50,
     base_channels: int = 64,
+    transformer: str | None = None,
     channels: int = 256,
     num_queries: int = 100,
     encoder_layers: int = 6,
@@ -32,7 +35,7 @@ def mask2former(
     norm_eval: bool = False,
     pretrained: str | None = None,
 ) -> dict:
-    """Return an mmdet Mask2Former instance segmentor with a ResNet.
+    """Return an mmdet Mask2Former instance segmentor with a ResNet or a Swin transformer.
 
     The set loss is that of Cheng et al. (CVPR 2022): 2 * class + 5 * mask + 5 * dice, no-object weight 0.1.
 
@@ -40,6 +43,7 @@ def mask2former(
         num_classes: Number of thing classes.
         depth: ResNet depth: 18, 34, 50 or 101.
         base_channels: Width of the ResNet's first stage.
+        transformer: ``tiny`` or ``small`` for a Swin transformer of that size in place of the ResNet.
         channels: Width of pixel decoder and transformer decoder; a multiple of 32.
         num_queries: Number of queries.
         encoder_layers: Layers of the deformable pixel decoder.
@@ -53,14 +57,20 @@ def mask2former(
         Config with ``_scope_='mmdet'``.
     """
     check_choice('mask2former', 'depth', depth, DEPTHS)
+    if transformer is not None:
+        check_choice('mask2former', 'transformer', transformer, SWIN_DEPTHS)
+        backbone, widths = swin(transformer, pretrained=pretrained), [96, 192, 384, 768]
+    else:
+        backbone = resnet(depth, base_channels, norm_eval=norm_eval, pretrained=pretrained)
+        widths = resnet_channels(depth, base_channels)
     return {
         '_scope_': 'mmdet',
         'type': 'Mask2Former',
         'data_preprocessor': detector_preprocessor(masks=True),
-        'backbone': resnet(depth, base_channels, norm_eval=norm_eval, pretrained=pretrained),
+        'backbone': backbone,
         'panoptic_head': {
             'type': 'Mask2FormerHead',
-            'in_channels': resnet_channels(depth, base_channels),
+            'in_channels': widths,
             'strides': [4, 8, 16, 32],
             'feat_channels': channels,
             'out_channels': channels,

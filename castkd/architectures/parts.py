@@ -8,6 +8,7 @@ STD = (58.395, 57.12, 57.375)
 BATCH_NORM = {'type': 'BN', 'requires_grad': True}
 #: Depths of a ResNet.
 DEPTHS = (18, 34, 50, 101)
+SWIN_DEPTHS = {'tiny': (2, 2, 6, 2), 'small': (2, 2, 18, 2)}
 
 
 def resnet_channels(depth: int, base_channels: int) -> list[int]:
@@ -35,6 +36,22 @@ def resnet(
         'norm_cfg': BATCH_NORM,
         'norm_eval': norm_eval,
         'style': 'pytorch',
+        'init_cfg': pretrained_init(pretrained),
+    }
+
+
+def swin(size: str, *, pretrained: str | None) -> dict:
+    """Return an mmdet Swin transformer (Liu et al., ICCV 2021), ``tiny`` or ``small``, with its four stages."""
+    return {
+        'type': 'SwinTransformer',
+        'embed_dims': 96,
+        'depths': SWIN_DEPTHS[size],
+        'num_heads': (3, 6, 12, 24),
+        'window_size': 7,
+        'drop_path_rate': 0.3,
+        'out_indices': (0, 1, 2, 3),
+        # Published files have the names of the authors' code.
+        'convert_weights': True,
         'init_cfg': pretrained_init(pretrained),
     }
 
