@@ -24,6 +24,8 @@ _HEADINGS = {
     'precision': 'prec.',
     'recall': 'recall',
 }
+# Evaluators whose average precision is not that of COCO beside it.
+_EVALUATORS = {'cityscapes': 'Cityscapes'}
 _MAX_COLUMNS = 4
 UNITS = 'Scores are numbers from 0 to 1; where the heading has a %, from 0 to 100.'
 _RESUMED = '+ resumed: the time of all processes; one that was killed counts until its last file'
@@ -134,7 +136,12 @@ def shown_metrics(metrics: Iterable[Mapping[str, object]]) -> dict[str, str]:
     known.sort(key=lambda name: order.index(name.split('/')[-1]))
     if not known:
         return {name: name for name in names[:_MAX_COLUMNS]}
-    return {name: _HEADINGS[name.split('/')[-1]] for name in known[:_MAX_COLUMNS]}
+    return {name: _heading(name) for name in known[:_MAX_COLUMNS]}
+
+
+def _heading(name: str) -> str:
+    evaluator, _, metric = name.rpartition('/')
+    return ' '.join(filter(None, [_EVALUATORS.get(evaluator), _HEADINGS[metric]]))
 
 
 def duration_text(seconds: float) -> str:

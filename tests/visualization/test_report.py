@@ -96,6 +96,8 @@ def test_durations(seconds, text):
 def test_known_metrics_come_in_a_fixed_order_and_unknown_ones_only_when_alone():
     found = shown_metrics([{'x/mIoU': 1, 'own': 2, 'coco/segm_mAP_50': 1}, {'coco/segm_mAP': 1}])
     assert list(found.values()) == ['mask AP', 'mask AP50', 'mIoU %']
+    found = shown_metrics([{'coco/segm_mAP': 1, 'cityscapes/mAP': 2, 'cityscapes/AP@50': 3}])
+    assert list(found.values()) == ['mask AP', 'Cityscapes AP', 'Cityscapes AP50']
     assert shown_metrics([{'own': 2, 'other': 1}]) == {'own': 'own', 'other': 'other'}
     assert shown_metrics([]) == {}
 
