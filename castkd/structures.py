@@ -10,6 +10,7 @@ from torch import Tensor
 
 from castkd.checks import check_choice
 from castkd.errors import ConfigError, near_names
+from castkd.schedules import Schedule
 
 STUDENT = 'student'
 DEPTH = {'encode': 0, 'dense': 1, 'forward': 2, 'predict': 3, 'loss': 4}
@@ -51,6 +52,8 @@ class Pass:
         drop_empty: Whether a ``loss`` run leaves out images without any target.
         own_classes: Those of ``taps`` that a teacher with other classes gives in its own, for a reader that maps them;
             all others come in the student's order of classes, or are refused.
+        weight: Factor of what the objective makes of the run; in a step in which it is 0 the objective does without the
+            run. None for a run that it always needs.
     """
 
     network: str
@@ -61,10 +64,15 @@ class Pass:
     targets: PseudoTargets | None = None
     drop_empty: bool = False
     own_classes: tuple[str, ...] = ()
+    weight: Schedule | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check the kind."""
         check_choice('Pass', 'kind', self.kind, DEPTH)
+
+    def needed(self, step: int) -> bool:
+        """Tell whether the objective needs the run at training step ``step``."""
+        return self.weight is None or bool(self.weight(step))
 
     def merge(self, other: Pass) -> Pass:
         """Return the one run that serves both requests.
@@ -88,7 +96,26 @@ class Pass:
         # A tap that anyone wants in the student's classes is given so.
         mapped = {tap for item in (self, other) for tap in item.taps if tap not in item.own_classes}
         own = tuple(tap for tap in taps if tap not in mapped)
-        return replace(chosen, taps=taps, grad=self.grad or other.grad, own_classes=own)
+        grad = self.grad or other.grad
+        return replace(chosen, taps=taps, grad=grad, own_classes=own, weight=None)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Places in the images of a view that an objective chose in a step, for pictures.
+
+    Attributes:
+        view: The view.
+        instances: Per image of the view mmengine's ``InstanceData`` with ``bboxes`` (n, 4) in pixels, ``labels`` (n,),
+            indices into ``kinds``, and ``scores`` (n,).
+        kinds: Name of each kind of place.
+        palette: RGB colour of each kind.
+    """
+
+    view: str
+    instances: list
+    kinds: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
 
 
 @dataclass

@@ -34,6 +34,7 @@ from castkd.taps import Tap, record_taps
 from castkd.teachers import Teacher, TeacherBank
 
 Losses = dict[str, Tensor | list[Tensor]]
+Requests = tuple[tuple[str, Pass], ...]  # with the name of the objective that asks
 
 
 @MODELS.register_module()
@@ -91,7 +92,7 @@ class Distiller(BaseModel):
         self.register_buffer('step', torch.zeros((), dtype=torch.long))
         self.last_step: Step | None = None
         self.last_losses: dict[str, Tensor] = {}
-        self._plans: dict[tuple[str, ...], list[Pass]] = {}
+        self._plans: dict[Requests, list[Pass]] = {}
         check_views(self.views)
         self._check_names()
         trained = {STUDENT: self.student, **self.peers}
@@ -111,7 +112,7 @@ class Distiller(BaseModel):
 
     def _check_passes(self) -> None:
         """Check every pass of every objective, whatever its weight is now."""
-        for request in self._merge(tuple(self.objectives)):
+        for request in self._merge(self._requests()):
             known = {STUDENT, *self.peers, *self.teachers}
             if request.network not in known:
                 hint = near_names(request.network, known)
@@ -163,20 +164,27 @@ class Distiller(BaseModel):
 
     def plan(self, step: int = 0) -> list[Pass]:
         """Return the runs of training step ``step``: each network at most once per view, teachers first."""
-        active = tuple(
-            name for name, objective in self.objectives.items() if objective.weight(step)
-        )
-        if active not in self._plans:
-            self._plans[active] = self._merge(active)
-        return self._plans[active]
+        asked = self._requests(step)
+        if asked not in self._plans:
+            self._plans[asked] = self._merge(asked)
+        return self._plans[asked]
 
-    def _merge(self, names: tuple[str, ...]) -> list[Pass]:
+    def _requests(self, step: int | None = None) -> Requests:
+        """Return what objectives ask for at a step, or whatever their weights are."""
+        return tuple(
+            (name, request)
+            for name, objective in self.objectives.items()
+            if step is None or objective.weight(step)
+            for request in objective.passes()
+            if step is None or request.needed(step)
+        )
+
+    def _merge(self, asked: Requests) -> list[Pass]:
         requests = []
-        for name in names:
-            for request in self.objectives[name].passes():
-                requests.append(request)
-                if request.targets is not None:
-                    requests.append(self._labeler(name).request(request.targets))
+        for name, request in asked:
+            requests.append(request)
+            if request.targets is not None:
+                requests.append(self._labeler(name).request(request.targets))
         return merge_passes(requests, {STUDENT, *self.peers})
 
     def _labeler(self, objective: str) -> Callable:
@@ -295,7 +303,8 @@ class Distiller(BaseModel):
     def _idle_parameters(self, step: int) -> Tensor | float:
         """Return zero that depends on peers and objectives without part in the step: DDP waits for each gradient."""
         used = {request.network for request in self.plan(step)}
-        idle = [item for item in self.objectives.values() if not item.weight(step)]
+        asking = {name for name, _ in self._requests(step)}
+        idle = [item for name, item in self.objectives.items() if name not in asking]
         idle += [peer for name, peer in self.peers.items() if name not in used]
         return 0.0 * sum(parameter.sum() for module in idle for parameter in module.parameters())
 

@@ -32,6 +32,7 @@ class Slots:
         priors: Anchors (R, 4) or points (R, 2), in pixels.
         strides: (R,), stride of the level of each slot.
         sizes: Height and width of every level; levels follow each other, fine to coarse.
+        centerness: Logits (B, R) of FCOS and ATSS; None for other heads.
     """
 
     logits: Tensor
@@ -39,6 +40,7 @@ class Slots:
     priors: Tensor
     strides: Tensor
     sizes: tuple[tuple[int, int], ...]
+    centerness: Tensor | None = None
 
 
 class SlotReader(ABC):
@@ -84,6 +86,11 @@ class SlotReader(ABC):
             return None
         return float(getattr(loss, 'beta', 0.0))
 
+    @property
+    def has_centerness(self) -> bool:
+        """Tell whether the head says how near to an object's middle a slot is."""
+        return getattr(self.head, 'loss_centerness', None) is not None
+
     def geometry(self) -> dict[str, Any]:
         """Return by name what two networks must share so that their slots are the same."""
         generator = self.head.prior_generator
@@ -115,6 +122,7 @@ class SlotReader(ABC):
             priors=torch.cat(levels),
             strides=strides,
             sizes=sizes,
+            centerness=_joined(outputs[2], counts)[..., 0] if self.has_centerness else None,
         )
 
     def _in_eval_units(self, regression: Tensor, strides: Tensor) -> Tensor:
@@ -218,7 +226,7 @@ class GFLSlots(AnchorSlots):
 
 
 class FCOSSlots(SlotReader):
-    """Slots of FCOS: the distances from a point to the four sides. Centre-ness plays no part."""
+    """Slots of FCOS: the distances from a point to the four sides. Scores are those of classes alone."""
 
     heads = ('FCOSHead', 'NASFCOSHead')
 

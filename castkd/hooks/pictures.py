@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmcv
+from mmdet.structures import DetDataSample
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
@@ -14,6 +15,7 @@ from castkd.checks import check_number
 from castkd.hooks.common import distiller_of
 from castkd.hooks.drawing import draw_instances, grid, paint_classes, titled, to_pixels
 from castkd.registry import HOOKS
+from castkd.structures import Marks, source_view
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +30,8 @@ class Pictures(Hook):
     changes nothing; writes ``pictures/iter_<n>.png`` below the work directory, one row per image and one column per
     view. A view that a teacher labelled shows what was accepted there; the view that learns from it shows the same
     instances or classes carried over; any other view shows its own labels, also those that a file of pseudo-labels
-    gave. Stores nothing in a checkpoint.
+    gave. The places that an objective chose (:class:`~castkd.structures.Marks`) are one more column. Stores nothing in
+    a checkpoint.
 
     Args:
         interval: Steps between pictures, at least 1.
@@ -55,15 +58,35 @@ class Pictures(Hook):
             return
         distiller = distiller_of(runner)
         columns = [self._column(runner, *column) for column in _views(distiller)]
+        columns += [self._chosen(runner, *chosen) for chosen in _marks(distiller)]
         path = Path(runner.work_dir, 'pictures', f'iter_{batch_idx + 1}.png')
         mmcv.imwrite(grid(columns), str(path))
 
-    def _column(self, runner: Runner, title: str, view: str, samples: list) -> list[np.ndarray]:
+    def _chosen(self, runner: Runner, title: str, marks: Marks) -> list[np.ndarray]:
+        view = source_view(marks.view)
+        samples = [
+            DetDataSample(metainfo=sample.metainfo, gt_instances=instances)
+            for sample, instances in zip(
+                distiller_of(runner).last_step.samples[view], marks.instances, strict=True
+            )
+        ]
+        # mmdet takes a tuple for one colour.
+        metainfo = {'classes': marks.kinds, 'palette': list(marks.palette)}
+        return self._column(runner, title, view, samples, metainfo)
+
+    def _column(
+        self,
+        runner: Runner,
+        title: str,
+        view: str,
+        samples: list,
+        metainfo: Mapping[str, Any] | None = None,
+    ) -> list[np.ndarray]:
         distiller = distiller_of(runner)
         samples = samples[: self.num_images]
         inputs = distiller.last_step.inputs[view][: self.num_images]
         images = to_pixels(distiller.student.data_preprocessor, inputs, samples)
-        metainfo = runner.visualizer.dataset_meta or {}
+        metainfo = metainfo or runner.visualizer.dataset_meta or {}
         return [
             titled(_drawn(image, sample, metainfo), title)
             for image, sample in zip(images, samples, strict=True)
@@ -92,3 +115,12 @@ def _views(distiller: Any) -> Iterator[tuple[str, str, list]]:  # noqa: ANN401
     for view, samples in step.samples.items():
         if view not in shown:
             yield view, view, samples
+
+
+def _marks(distiller: Any) -> Iterator[tuple[str, Marks]]:  # noqa: ANN401
+    """Yield title and places of the objectives that had a part in the step."""
+    index = distiller.last_step.index
+    for name, objective in distiller.objectives.items():
+        if objective.weight(index):
+            for marks in objective.marks():
+                yield f'{marks.view}: chosen by {name}', marks

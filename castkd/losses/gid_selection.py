@@ -15,6 +15,7 @@ from castkd.errors import ConfigError
 
 SCORE_MODES = ('classwise', 'maxdiff')
 _OWNER = 'select_general_instances'
+_EPS = 1e-6  # square pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class GeneralInstances:
 
     Attributes:
         boxes: (k, 4), x1, y1, x2, y2 in pixels, inside the image.
-        scores: (k,), the disagreement in [0, 1].
+        scores: (k,), the disagreement in [0, 1] (more with ``gamma``).
         slots: (k,), int64: index of the prediction slot each came from.
         from_teacher: (k,), bool: whether the box is the teacher's, else the student's.
     """
@@ -74,11 +75,15 @@ def general_instances(
     min_size: float = 10,
     score_mode: str = 'classwise',
     min_score: float = 0.0,
+    gamma: float = 0.0,
 ) -> GeneralInstances:
     """Select general instances as :func:`select_general_instances` does, and tell where each came from."""
-    check_selection(num, iou_thr, pre_nms, min_size, score_mode, min_score)
+    check_selection(num, iou_thr, pre_nms, min_size, score_mode, min_score, gamma)
     _check_tensors(scores_t, scores_s, boxes_t, boxes_s, img_shape)
     scores, from_teacher = disagreement(scores_t, scores_s, score_mode=score_mode)
+    if gamma:
+        surest = torch.maximum(scores_t.amax(dim=1), scores_s.amax(dim=1))
+        scores = scores + gamma * (1 - _overlaps(boxes_t, boxes_s)) * surest
     boxes = torch.where(from_teacher[:, None], boxes_t, boxes_s)
     usable = scores.isfinite() & boxes.isfinite().all(dim=1) & (scores >= min_score)
     # Stable, so that equal scores are taken in the order of the slots on every device.
@@ -104,6 +109,7 @@ def select_general_instances(
     min_size: float = 10,
     score_mode: str = 'classwise',
     min_score: float = 0.0,
+    gamma: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Select the boxes of one image on which teacher and student disagree most.
 
@@ -124,6 +130,8 @@ def select_general_instances(
         min_size: Boxes whose width or height is not above this are dropped, in pixels; at least 0.
         score_mode: See :func:`disagreement`.
         min_score: Slots with a lower score are no instances; in [0, 1].
+        gamma: At least 0. Above 0, slots in which both are sure of an object but draw it otherwise count too (not in
+            the paper): gamma (1 - IoU of the two boxes) times the highest probability of both is added to the score.
 
     Returns:
         Boxes (k, 4) and scores (k,), highest first; k is at most ``num`` and may be 0.
@@ -149,8 +157,37 @@ def select_general_instances(
         min_size,
         score_mode,
         min_score,
+        gamma,
     )
     return found.boxes, found.scores
+
+
+def share_on_objects(boxes: Tensor, objects: Tensor) -> Tensor:
+    """Return the share of each box's area that lies on the object that has most of it, (k,) in [0, 1].
+
+    Args:
+        boxes: (k, 4), x1, y1, x2, y2.
+        objects: (m, 4); without any the share is 0.
+    """
+    shared = _shared(boxes[:, None], objects[None].to(boxes))
+    padded = torch.cat([shared, shared.new_zeros(len(boxes), 1)], dim=1)
+    return padded.amax(dim=1) / _areas(boxes).clamp(min=_EPS)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
+
+
+def _shared(first: Tensor, second: Tensor) -> Tensor:
+    """Return the areas that boxes (..., 4) have in common."""
+    corner = torch.maximum(first[..., :2], second[..., :2])
+    return (torch.minimum(first[..., 2:], second[..., 2:]) - corner).clamp(min=0).prod(dim=-1)
+
+
+def _overlaps(first: Tensor, second: Tensor) -> Tensor:
+    """Return the intersection over union of boxes (R, 4), one by one."""
+    shared = _shared(first, second)
+    return shared / (_areas(first) + _areas(second) - shared).clamp(min=_EPS)
 
 
 def _clip(boxes: Tensor, img_shape: tuple[int, int]) -> Tensor:
@@ -165,15 +202,13 @@ def _suppress(boxes: Tensor, num: int, iou_thr: float) -> Tensor:
 
     It stops after ``num``: neither the overlaps of all pairs nor the rest of the boxes are looked at.
     """
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    areas = _areas(boxes)
     left = torch.arange(len(boxes), device=boxes.device)
     kept = []
     while len(left) and len(kept) < num:
         best, left = left[:1], left[1:]
         kept.append(best)
-        corner = torch.maximum(boxes[best, :2], boxes[left, :2])
-        sides = (torch.minimum(boxes[best, 2:], boxes[left, 2:]) - corner).clamp(min=0)
-        shared = sides.prod(dim=1)
+        shared = _shared(boxes[best], boxes[left])
         left = left[shared <= iou_thr * (areas[best] + areas[left] - shared)]
     return torch.cat(kept) if kept else left
 
@@ -185,6 +220,7 @@ def check_selection(
     min_size: float = 10,
     score_mode: str = 'classwise',
     min_score: float = 0.0,
+    gamma: float = 0.0,
 ) -> None:
     """Raise :class:`ConfigError` unless the options of :func:`select_general_instances` are in their ranges."""
     check_number(_OWNER, 'num', num, low=1, integer=True)
@@ -193,6 +229,7 @@ def check_selection(
     check_number(_OWNER, 'min_size', min_size, low=0)
     check_choice(_OWNER, 'score_mode', score_mode, SCORE_MODES)
     check_number(_OWNER, 'min_score', min_score, low=0, high=1)
+    check_number(_OWNER, 'gamma', gamma, low=0)
 
 
 def _check_tensors(

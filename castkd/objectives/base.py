@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from castkd.schedules import build_schedule
-from castkd.structures import Pass, Step
+from castkd.structures import Marks, Pass, Step
 from castkd.teachers import Teacher
 
 
@@ -45,6 +45,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def passes(self) -> list[Pass]:
         """Return the runs this objective reads from."""
+
+    def marks(self) -> list[Marks]:
+        """Return the places that the objective chose in the last step in which it had a part, for pictures."""
+        return []
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:

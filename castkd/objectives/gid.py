@@ -8,23 +8,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 
+import torch
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError, near_names
 from castkd.heads.regions import pool_regions, rois_of
 from castkd.losses import GeneralInstances, InstanceFeatureLoss, RelationLoss
-from castkd.losses.gid_selection import check_selection
+from castkd.losses.gid_selection import check_selection, share_on_objects
 from castkd.objectives.base import Objective
 from castkd.objectives.distillation import check_same_pixels
 from castkd.objectives.gid_response import DetectorPair, Response
 from castkd.registry import MODELS, build_model
-from castkd.schedules import build_schedule
-from castkd.structures import STUDENT, Pass, Step, source_view
+from castkd.schedules import Schedule, build_schedule
+from castkd.structures import STUDENT, Marks, Pass, Step, source_view
 from castkd.teachers import Teacher
 
 _OWNER = 'GeneralInstanceDistillation'
 _SELECTION = tuple(inspect.signature(check_selection).parameters)
+# Share of a box on an object above which it shows (part of) the object, and below which it shows none.
+_ON_OBJECT, _ON_BACKGROUND = 0.7, 0.3
+_COLOURS = ((30, 144, 255), (255, 127, 14))
 
 
 @MODELS.register_module()
@@ -50,7 +55,7 @@ class GeneralInstanceDistillation(Objective):
         unlabeled_views: Unlabelled views, or pairs.
         unlabeled_weight: Factor of the losses of unlabelled views: a number, or a schedule over training steps.
         selection: Options of :func:`castkd.losses.select_general_instances` other than its defaults: ``num``,
-            ``iou_thr``, ``pre_nms``, ``min_size``, ``score_mode``, ``min_score``.
+            ``iou_thr``, ``pre_nms``, ``min_size``, ``score_mode``, ``min_score``, ``gamma``.
         feature_weight: lambda_1. A part whose weight is 0 costs nothing.
         relation_weight: lambda_2.
         class_weight: alpha, of class scores in the response.
@@ -58,6 +63,7 @@ class GeneralInstanceDistillation(Objective):
         mask_weight: Factor of the mask response; without a mask head there is none.
         proposals: Whether the response covers the proposal head of a two-stage detector.
         regions: Whether the response covers the classes and boxes of its RoI head.
+        centerness: Whether it covers the centre-ness of FCOS and ATSS, with ``class_weight``.
         feature_loss: Config of the loss of features; None for ``castkd.InstanceFeatureLoss``.
         relation_loss: Config of the loss of distances; None for ``castkd.RelationLoss``.
         feature: Tap of the pyramid in both networks.
@@ -85,6 +91,7 @@ class GeneralInstanceDistillation(Objective):
         mask_weight: float = 1.0,
         proposals: bool = True,
         regions: bool = True,
+        centerness: bool = False,
         feature_loss: dict | nn.Module | None = None,
         relation_loss: dict | nn.Module | None = None,
         feature: str = 'neck',
@@ -98,7 +105,9 @@ class GeneralInstanceDistillation(Objective):
         self.selection = dict(selection or {})
         self.feature_weight = feature_weight
         self.relation_weight = relation_weight
-        self.response = Response(class_weight, box_weight, mask_weight, proposals, regions)
+        self.response = Response(
+            class_weight, box_weight, mask_weight, proposals, regions, centerness
+        )
         self.feature_loss = build_model(feature_loss) or InstanceFeatureLoss()
         self.relation_loss = build_model(relation_loss) or RelationLoss()
         self.feature = feature
@@ -151,29 +160,34 @@ class GeneralInstanceDistillation(Objective):
         taps = (*maps, self._pair.head)
         return [
             request
-            for view, teacher_view in self.labeled_views + self.unlabeled_views
+            for view, teacher_view, weight in self._weighted_views()
             for request in (
-                Pass(self.teacher, teacher_view, 'dense', taps, grad=False),
-                Pass(STUDENT, view, 'dense', taps),
+                Pass(self.teacher, teacher_view, 'dense', taps, grad=False, weight=weight),
+                Pass(STUDENT, view, 'dense', taps, weight=weight),
             )
+        ]
+
+    def _weighted_views(self) -> list[tuple[str, str, Schedule | None]]:
+        """Return the pairs of views with the factor of their losses; None is 1."""
+        return [
+            *((*pair, None) for pair in self.labeled_views),
+            *((*pair, self.unlabeled_weight) for pair in self.unlabeled_views),
         ]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return the losses of all parts, weighted, as the mean over all images; numbers go to the statistics.
 
-        They are ``loss_feature``, ``loss_relation``, ``loss_cls`` and ``loss_reg`` (dense head), ``loss_roi_cls`` and
-        ``loss_roi_reg`` (RoI head), and ``loss_mask``. An image without any instance adds nothing to them.
+        They are ``loss_feature``, ``loss_relation``, ``loss_cls``, ``loss_centerness`` and ``loss_reg`` (dense head),
+        ``loss_roi_cls`` and ``loss_roi_reg`` (RoI head), and ``loss_mask``. An image without any instance adds nothing
+        to them.
         """
         self.last_instances = {}
         if not self.passes():
             return {}
-        weights = [1.0] * len(self.labeled_views)
-        weights += [self.unlabeled_weight(step.index)] * len(self.unlabeled_views)
         total: dict[str, Tensor] = {}
         images = 0
-        for (view, teacher_view), weight in zip(
-            self.labeled_views + self.unlabeled_views, weights, strict=True
-        ):
+        for view, teacher_view, schedule in self._weighted_views():
+            weight = 1.0 if schedule is None else schedule(step.index)
             count = len(step.samples[source_view(view)])
             images += count
             if not weight:
@@ -184,8 +198,15 @@ class GeneralInstanceDistillation(Objective):
         means = {name: value / images for name, value in total.items()}
         if 'class_excess' in means:
             step.statistics['gid.class_excess'] = means.pop('class_excess')
-        step.statistics.update(self._statistics())
+        step.statistics.update({**self._statistics(), **self._truth(step)})
         return means
+
+    def marks(self) -> list[Marks]:
+        """Return the general instances of the last step."""
+        return [
+            Marks(view, [_as_marks(item) for item in found], ('student', 'teacher'), _COLOURS)
+            for view, found in self.last_instances.items()
+        ]
 
     def _compare(self, step: Step, view: str, teacher_view: str) -> dict[str, Tensor]:
         check_same_pixels(step, view, teacher_view)
@@ -241,6 +262,31 @@ class GeneralInstanceDistillation(Objective):
             'gid.instances': count / len(found),
             'gid.teacher_share': teachers / max(1, count),
         }
+
+    def _truth(self, step: Step) -> dict[str, Tensor]:
+        """Return how many instances of labelled views show (part of) an object, and how many show background."""
+        shares = [
+            share_on_objects(instances.boxes, sample.gt_instances.bboxes)
+            for view, _ in self.labeled_views
+            for instances, sample in zip(
+                self.last_instances[view], step.samples[source_view(view)], strict=True
+            )
+            if 'bboxes' in sample.get('gt_instances', ())
+        ]
+        if not shares:
+            return {}
+        share = torch.cat(shares)
+        count = max(1, len(share))
+        return {
+            'gid.object_share': (share >= _ON_OBJECT).sum() / count,
+            'gid.background_share': (share < _ON_BACKGROUND).sum() / count,
+        }
+
+
+def _as_marks(instances: GeneralInstances) -> InstanceData:
+    return InstanceData(
+        bboxes=instances.boxes, scores=instances.scores, labels=instances.from_teacher.long()
+    )
 
 
 def _pair_of(view: str | Sequence[str]) -> tuple[str, str]:

@@ -109,6 +109,7 @@ class Response:
         mask_weight: Of masks.
         proposals: Whether the proposal head of a two-stage detector takes part.
         regions: Whether its RoI head takes part.
+        centerness: Whether centre-ness takes part, with the weight of class scores.
     """
 
     class_weight: float
@@ -116,6 +117,7 @@ class Response:
     mask_weight: float
     proposals: bool
     regions: bool
+    centerness: bool = False
 
     def uses_slots(self, pair: DetectorPair) -> bool:
         """Tell whether dense heads are compared."""
@@ -137,10 +139,15 @@ class Response:
         """Check that what is compared can be.
 
         Raises:
-            ConfigError: When the student's head does not assign labels to boxes alone, or the RoI heads differ.
+            ConfigError: When the student's head does not assign labels to boxes alone, or has no centre-ness though it
+                is to be compared, or the RoI heads differ.
         """
         if self.uses_slots(pair):
             pair.student.check_assignment()
+        if self.centerness and not pair.student.has_centerness:
+            raise ConfigError(
+                f'{_OWNER}: {type(pair.student.head).__name__} has no centre-ness; set centerness=False'
+            )
         if self.uses_regions(pair) or self.uses_masks(pair):
             check_same_geometry(*pair.regions)
 
@@ -154,9 +161,12 @@ class Response:
     ) -> dict[str, Tensor]:
         """Compare the slots that the student would train on if the instances were objects.
 
+        Slots in which the teacher is not finite are left out.
+
         Returns:
-            ``loss_cls`` and ``loss_reg``, weighted, and ``class_excess``: how far the unweighted former is above the
-            teacher's own entropy, which stays when both agree.
+            ``loss_cls``, ``loss_centerness`` and ``loss_reg``, weighted, as far as they take part, and
+            ``class_excess``: how far the unweighted first is above the teacher's own entropy, which stays when both
+            agree.
         """
         chosen = torch.stack(
             [
@@ -164,12 +174,19 @@ class Response:
                 for instances, sample in zip(found, samples, strict=True)
             ]
         )
+        finite = [
+            value[chosen].isfinite().all(dim=1) for value in (teacher.logits, teacher.regression)
+        ]
+        chosen[chosen.clone()] = finite[0] & finite[1]
         losses = {}
         if self.class_weight:
             logits, targets = student.logits[chosen], teacher.logits[chosen]
             value = soft_class_response(logits, targets)
             losses['loss_cls'] = self.class_weight * value
             losses['class_excess'] = value.detach() - soft_class_response(targets, targets)
+        if self.class_weight and self.centerness:
+            own, other = (slots.centerness[chosen][:, None] for slots in (student, teacher))
+            losses['loss_centerness'] = self.class_weight * soft_class_response(own, other)
         if self.box_weight:
             losses['loss_reg'] = self.box_weight * _box_response(pair, student, teacher, chosen)
         return losses

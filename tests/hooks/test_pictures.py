@@ -4,11 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import InstanceData
 
 from castkd.errors import ConfigError
 from castkd.hooks import Pictures
 from castkd.hooks.drawing import LONG_SIDE, draw_instances, grid, titled, to_pixels
-from castkd.objectives import PseudoLabel
+from castkd.objectives import PseudoLabel, Supervised
+from castkd.structures import Marks
 from tests.builders import make_sample, square_masks
 from tests.hooks.toy import HEIGHT, WIDTH, SquareFinder, Squares, toy_distiller, toy_runner
 
@@ -95,3 +97,36 @@ def test_grid_leaves_gaps_white():
 def test_wrong_options_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         Pictures(**options)
+
+
+class Choice(Supervised):
+    """Chooses two places in every image, one of each kind."""
+
+    def marks(self):
+        places = InstanceData(
+            bboxes=torch.tensor([[2.0, 2.0, 8.0, 8.0], [28.0, 14.0, 36.0, 22.0]]),
+            scores=torch.tensor([0.9, 0.5]),
+            labels=torch.tensor([1, 0]),
+        )
+        return [Marks('sup', [places, places], ('student', 'teacher'), ((0, 0, 255), (255, 0, 0)))]
+
+
+def test_places_that_an_objective_chose_are_a_column(tmp_path):
+    image = picture(tmp_path, toy_distiller(objectives={'gid': Choice()}), num_images=1)
+    assert image.shape == (ROW - 6, 4 * COLUMN - 6, 3)
+    chosen = cell(image, 0, 3).astype(int)
+    # The colour of the kind, RGB, on the left edge of each box.
+    edges = [
+        chosen[row * SCALE, column * SCALE - 2 : column * SCALE + 3]
+        for row, column in ((6, 2), (20, 28))
+    ]
+    red_over_blue = [edge[:, 2] - edge[:, 0] for edge in edges]
+    assert red_over_blue[0].max() > 100
+    assert red_over_blue[1].min() < -20
+    assert tuple(chosen[12 * SCALE, 38 * SCALE]) == BACKGROUND
+
+
+def test_places_of_a_step_without_the_objective_are_not_shown(tmp_path):
+    objectives = {'sup': Supervised(), 'gid': Choice(weight=0.0)}
+    image = picture(tmp_path, toy_distiller(objectives=objectives), num_images=1)
+    assert image.shape == (ROW - 6, 3 * COLUMN - 6, 3)

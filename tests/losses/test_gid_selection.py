@@ -5,6 +5,7 @@ import torch
 
 from castkd.errors import ConfigError
 from castkd.losses import general_instances, select_general_instances
+from castkd.losses.gid_selection import share_on_objects
 
 TEACHER = torch.tensor([(0.9, 0.1), (0.2, 0.1), (0.6, 0.1), (0.3, 0.3)])
 STUDENT = torch.tensor([(0.2, 0.85), (0.7, 0.1), (0.55, 0.1), (0.3, 0.1)])
@@ -236,3 +237,25 @@ def test_wrong_input_is_named(changes, text):
     )
     with pytest.raises(ConfigError, match=f'select_general_instances: .*{text}'):
         select_general_instances(**{**inputs, **changes})
+
+
+def test_other_boxes_of_what_both_are_sure_of_count_with_gamma():
+    """The score that the paper lacks, by hand: 0.1 + 0.5 * (1 - 1/3) * 0.9 above 0.2, where boxes agree."""
+    teacher, student = torch.tensor([[0.9], [0.6], [0.9]]), torch.tensor([[0.8], [0.4], [0.85]])
+    boxes = apart(3)
+    # Moved by half of its width: 10 x 20 of 30 x 20 are common.
+    other = boxes + torch.tensor([[10.0, 0, 10, 0], [0] * 4, [0] * 4])
+    inputs = (teacher, student, boxes, other, (60, 200))
+    assert general_instances(*inputs).slots.tolist() == [1, 0, 2]
+    found = general_instances(*inputs, gamma=0.5)
+    assert found.slots.tolist() == [0, 1, 2]
+    torch.testing.assert_close(found.scores, torch.tensor([0.4, 0.2, 0.05]))
+
+
+def test_share_of_a_box_on_objects():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5.0, 0, 15, 10], [40.0, 0, 50, 10], [3.0, 3, 3, 9]])
+    objects = torch.tensor([[0.0, 0, 10, 20], [0.0, 0, 8, 10]])
+    shares = share_on_objects(boxes, objects)
+    torch.testing.assert_close(shares, torch.tensor([1.0, 0.5, 0.0, 0.0]))
+    assert share_on_objects(boxes, objects[:0]).tolist() == [0.0] * 4
+    assert share_on_objects(boxes[:0], objects).shape == (0,)

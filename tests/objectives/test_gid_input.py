@@ -8,7 +8,7 @@ import torch
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError
 from castkd.objectives import GeneralInstanceDistillation
-from tests.builders import make_batch
+from tests.builders import make_batch, tiny_mask2former
 from tests.detectors import DETECTORS, tiny_detector
 from tests.objectives.test_gid import (
     DENSE,
@@ -70,6 +70,8 @@ def test_slots_that_are_not_finite_are_skipped(teacher_file):  # noqa: F811
     teacher.register_forward_hook(spoil)
     losses = distiller(*make_batch(['sup']), mode='loss')
     assert losses['gid.score'].isfinite()
+    # Neither does the response read them, though boxes of other slots lie on their anchors.
+    assert all(value.isfinite() for value in own(losses).values())
     for instances in distiller.objectives['gid'].last_instances['sup']:
         assert len(instances) > 0
         assert instances.boxes.isfinite().all()
@@ -282,3 +284,16 @@ def test_teacher_of_another_normalisation_sees_its_own_images(teacher_file):  # 
     # Rounding decides between instances that are as good: what they are selected from is compared.
     for tap in ('neck', 'bbox_head'):
         torch.testing.assert_close(results[1][tap], results[0][tap], rtol=1e-3, atol=1e-4)
+
+
+def test_network_without_slots_is_refused_with_the_heads_that_have_them():
+    teacher = dict(type='castkd.EMATeacher', decay=0.5)
+    with pytest.raises(
+        ConfigError, match=r'the student: Mask2Former has no dense head; .*RetinaHead.*FCOSHead'
+    ) as caught:
+        Distiller(
+            tiny_mask2former(),
+            teachers=dict(big=teacher),
+            objectives=dict(gid=GeneralInstanceDistillation('big')),
+        )
+    assert '\n' not in str(caught.value)

@@ -22,7 +22,7 @@ report = dict(
         dict(stage='teacher', label='teacher, labels only'),
         dict(stage='distill', label='student, GID'),
     ],
-    curves=['gid.score', 'gid.instances', 'gid.teacher_share', 'gid.class_excess'],
+    curves=['gid.score', 'gid.background_share', 'gid.teacher_share', 'gid.class_excess'],
 )
 # They are in the recipe now; as variables they would take options that change nothing.
 del randomness
