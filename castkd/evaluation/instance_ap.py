@@ -1,4 +1,4 @@
-"""Mask AP of a few images held in memory."""
+"""Mask AP and box AP of a few images held in memory."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from castkd.errors import DataError
-from castkd.evaluation.matching import to_run_lengths
+from castkd.evaluation.matching import region_areas, to_regions
 
 
 def instance_ap(
-    predictions: Sequence[Any], ground_truths: Sequence[Any], num_classes: int
+    predictions: Sequence[Any],
+    ground_truths: Sequence[Any],
+    num_classes: int,
+    *,
+    boxes: bool = False,
 ) -> dict[str, float]:
-    """Return COCO mask AP, printing nothing.
+    """Return COCO mask AP, or box AP, printing nothing.
 
     Args:
         predictions: Per image an object with ``masks`` (N, H, W), ``labels`` (N,) and ``scores`` (N,), such as
@@ -26,6 +29,7 @@ def instance_ap(
         ground_truths: Per image an object with ``masks`` and ``labels``, such as ``gt_instances`` of mmdet; masks in
             any form of :func:`~castkd.evaluation.matching.to_run_lengths`, in the same pixels as the predicted ones.
         num_classes: Number of classes.
+        boxes: Whether boxes are compared: ``bboxes`` (N, 4), x1, y1, x2, y2, in place of ``masks``.
 
     Returns:
         ``AP`` (IoU 0.50 to 0.95), ``AP50`` and ``AP75`` in [0, 1]; ``nan`` when there is no ground-truth instance.
@@ -37,8 +41,8 @@ def instance_ap(
         raise DataError(
             f'instance_ap: {len(predictions)} images with predictions but {len(ground_truths)} with ground truth'
         )
-    truths = _annotations(ground_truths)
-    results = _annotations(predictions, with_scores=True)
+    truths = _annotations(ground_truths, boxes)
+    results = _annotations(predictions, boxes, with_scores=True)
     names = ('AP', 'AP50', 'AP75')
     if not truths:
         return dict.fromkeys(names, float('nan'))
@@ -47,7 +51,9 @@ def instance_ap(
     with contextlib.redirect_stdout(io.StringIO()):
         images, categories = range(len(ground_truths)), range(num_classes)
         evaluation = COCOeval(
-            _coco(truths, images, categories), _coco(results, images, categories), iouType='segm'
+            _coco(truths, images, categories),
+            _coco(results, images, categories),
+            iouType='bbox' if boxes else 'segm',
         )
         evaluation.evaluate()
         evaluation.accumulate()
@@ -55,19 +61,19 @@ def instance_ap(
     return {name: float(value) for name, value in zip(names, evaluation.stats[:3], strict=True)}
 
 
-def _annotations(images: Sequence[Any], with_scores: bool = False) -> list[dict]:
+def _annotations(images: Sequence[Any], boxes: bool, with_scores: bool = False) -> list[dict]:
     annotations = []
     for image_id, instances in enumerate(images):
-        codes = to_run_lengths(instances.masks)
+        regions = to_regions(instances.bboxes if boxes else instances.masks)
         labels = [int(label) for label in instances.labels]
-        for index, (code, label) in enumerate(zip(codes, labels, strict=True)):
+        for index, (region, label) in enumerate(zip(regions, labels, strict=True)):
             annotation = {
                 'id': len(annotations) + 1,
                 'image_id': image_id,
                 'category_id': label,
-                'segmentation': code,
-                'area': float(coco_mask.area(code)),
+                'area': region_areas([region])[0],
                 'iscrowd': 0,
+                **({'bbox': region.tolist()} if boxes else {'segmentation': region}),
             }
             if with_scores:
                 annotation['score'] = float(instances.scores[index])
@@ -79,7 +85,9 @@ def _coco(annotations: list[dict], images: Sequence[int], categories: Sequence[i
     coco = COCO()
     # Run lengths know their size, but pycocotools looks it up in the image.
     sizes = {
-        annotation['image_id']: annotation['segmentation']['size'] for annotation in annotations
+        annotation['image_id']: annotation['segmentation']['size']
+        for annotation in annotations
+        if 'segmentation' in annotation
     }
     coco.dataset = {
         'images': [

@@ -120,29 +120,29 @@ class PrecisionRecall:
 
     def update(
         self,
-        pred_masks: Any,  # noqa: ANN401 - see to_run_lengths
+        pred_masks: Any,  # noqa: ANN401 - see match_instances
         pred_scores: Any,  # noqa: ANN401 - array or tensor
         pred_labels: Any,  # noqa: ANN401 - array or tensor
-        gt_masks: Any,  # noqa: ANN401 - see to_run_lengths
+        gt_masks: Any,  # noqa: ANN401 - see match_instances
         gt_labels: Any,  # noqa: ANN401 - array or tensor
         gt_crowd: Any = None,  # noqa: ANN401 - array or tensor
     ) -> None:
         """Add one image; arguments as of :func:`match_instances`."""
-        predictions, truths = to_run_lengths(pred_masks), to_run_lengths(gt_masks)
         scores = _array(pred_scores)
-        crowd = np.zeros(len(truths), bool) if gt_crowd is None else _array(gt_crowd).astype(bool)
+        crowd = np.zeros(len(gt_labels), bool) if gt_crowd is None else _array(gt_crowd)
+        crowd = crowd.astype(bool)
         matches = match_instances(
-            predictions, scores, pred_labels, truths, gt_labels, self.iou_thr, crowd
+            pred_masks, scores, pred_labels, gt_masks, gt_labels, self.iou_thr, crowd
         )
-        found_by = np.full(len(truths), -1.0)
+        found_by = np.full(len(crowd), -1.0)
         right = matches.true_positive
         found_by[matches.target[right]] = scores[right]
-        areas = _areas(predictions)
+        areas = region_areas(to_regions(pred_masks))
         self._predictions += [
             (float(scores[index]), areas[index], bool(right[index]))
             for index in np.flatnonzero(~matches.ignored)
         ]
-        areas = _areas(truths)
+        areas = region_areas(to_regions(gt_masks))
         self._truths += [(areas[index], float(found_by[index])) for index in np.flatnonzero(~crowd)]
 
     def compute(self) -> dict:
@@ -206,8 +206,12 @@ def _between(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
     return (values >= bounds[0]) & (values < bounds[1])
 
 
-def _areas(run_lengths: Sequence[dict]) -> list[float]:
-    return [float(coco_mask.area(code)) for code in run_lengths]
+def region_areas(regions: Sequence[dict] | np.ndarray) -> list[float]:
+    """Return the areas, in pixels, of what :func:`to_regions` gives."""
+    return [
+        float(coco_mask.area(region) if isinstance(region, dict) else region[2] * region[3])
+        for region in regions
+    ]
 
 
 def _array(values: Any) -> np.ndarray:  # noqa: ANN401 - array, tensor or list

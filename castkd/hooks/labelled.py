@@ -29,8 +29,8 @@ class LabelledImage:
     Attributes:
         inputs: The image normalised for the student, (1, 3, H, W).
         samples: Its data sample in a list, with an identity geometry record.
-        truth: In network-input pixels without padding: ``labels`` (n,) and ``masks`` (BitmapMasks or PolygonMasks), or
-            a map (h, w) of class indices.
+        truth: In network-input pixels without padding: ``labels`` (n,), ``masks`` (BitmapMasks or PolygonMasks) and the
+            boxes around these, ``bboxes`` (n, 4), or a map (h, w) of class indices.
     """
 
     inputs: Tensor
@@ -67,26 +67,29 @@ def teacher_score(teacher: Any, images: Sequence[LabelledImage]) -> tuple[str, f
     """Return what a teacher (a castkd.teachers.Teacher) is judged by, and its score in [0, 1].
 
     Returns:
-        ``mask AP``, or ``mIoU`` where the truth are label maps; nan when the images have no object and no class.
+        ``mask AP``, ``box AP`` of a teacher that predicts boxes alone, or ``mIoU`` where the truth are label maps; nan
+        when the images have no object and no class.
 
     Raises:
-        ConfigError: When the teacher predicts no masks, or no maps.
+        ConfigError: When the teacher predicts no instances, or no maps.
     """
     samples = [teacher.predict(image.inputs, image.samples)[0] for image in images]
     if any(isinstance(image.truth, np.ndarray) for image in images):
         return 'mIoU', _map_score(teacher, images, samples)
-    return 'mask AP', _mask_score(teacher, images, samples)
-
-
-def _mask_score(teacher: Any, images: Sequence[LabelledImage], samples: list) -> float:  # noqa: ANN401
-    predictions, truths = [], []
-    for image, sample in zip(images, samples, strict=True):
-        if 'masks' not in sample.get('pred_instances', ()):
-            raise ConfigError(f'teacher {teacher.name!r} predicts no masks, so it has no mask AP')
-        predictions.append(_cropped(sample.pred_instances, image.samples[0]))
-        truths.append(image.truth)
+    found = [sample.get('pred_instances', ()) for sample in samples]
+    boxes = not all('masks' in instances for instances in found)
+    if boxes and not all('bboxes' in instances for instances in found):
+        raise ConfigError(
+            f'teacher {teacher.name!r} predicts neither masks nor boxes, so it has no AP'
+        )
+    predictions = [
+        instances if boxes else _cropped(instances, image.samples[0])
+        for image, instances in zip(images, found, strict=True)
+    ]
+    truths = [image.truth for image in images]
     labels = [int(label) for item in (*truths, *predictions) for label in item.labels]
-    return instance_ap(predictions, truths, max(labels, default=0) + 1)['AP']
+    score = instance_ap(predictions, truths, max(labels, default=0) + 1, boxes=boxes)['AP']
+    return 'box AP' if boxes else 'mask AP', score
 
 
 def _map_score(teacher: Any, images: Sequence[LabelledImage], samples: list) -> float:  # noqa: ANN401
@@ -110,7 +113,9 @@ def _truth(sample: Any) -> InstanceData | np.ndarray:  # noqa: ANN401 - data sam
     masks = sample.gt_instances.masks
     if (masks.height, masks.width) != shape:
         masks = masks.resize(shape)
-    return InstanceData(labels=sample.gt_instances.labels, masks=masks)
+    # Boxes of the annotations may be those of the image before it was resized, and nothing would tell.
+    boxes = masks.get_bboxes('hbox').tensor
+    return InstanceData(labels=sample.gt_instances.labels, masks=masks, bboxes=boxes)
 
 
 def _cropped(instances: InstanceData, sample: Any) -> InstanceData:  # noqa: ANN401 - data samples

@@ -25,8 +25,9 @@ class TeacherPreflight(Hook):
     """Refuse a teacher that is not frozen, not in eval mode, or worse than it should be.
 
     Acts once before a training that does not resume. Reads the teachers' state after ``train()`` of the distiller, and
-    their mask AP (mIoU of a segmentor) on the first labelled validation images, which is always logged. Changes and
-    stores nothing. Loading, class mapping and input normalisation are checked and told by the teachers themselves.
+    their mask AP (box AP of those that predict boxes alone, mIoU of a segmentor) on the first labelled validation
+    images, which is always logged. Changes and stores nothing. Loading, class mapping and input normalisation are
+    checked and told by the teachers themselves.
 
     Args:
         num_images: Validation images to score on; 0 scores nothing.

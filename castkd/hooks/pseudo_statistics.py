@@ -28,10 +28,10 @@ class PseudoLabelStatistics(Hook):
 
     Acts after the first step of a run and every ``interval`` steps, on teachers that label within the step; one that
     does not move is measured once. Reads the first ``num_images`` validation images, filters the teacher's predictions
-    as training does and matches masks at an overlap of 0.5. Changes nothing; writes ``pseudo_precision/<teacher>`` and
-    ``pseudo_recall/<teacher>`` to the visualizer's scalars and a line to the log; stores nothing in a checkpoint. Of
-    label maps it writes ``pseudo_mIoU`` and ``pseudo_accuracy`` of the labelled pixels, and ``pseudo_share``, how many
-    those are, in the same way.
+    as training does and matches masks, or boxes of a teacher without masks, at an overlap of 0.5. Changes nothing;
+    writes ``pseudo_precision/<teacher>`` and ``pseudo_recall/<teacher>`` to the visualizer's scalars and a line to the
+    log; stores nothing in a checkpoint. Of label maps it writes ``pseudo_mIoU`` and ``pseudo_accuracy`` of the labelled
+    pixels, and ``pseudo_share``, how many those are, in the same way.
 
     Args:
         interval: Steps between two measurements, at least 1.
@@ -89,8 +89,11 @@ class PseudoLabelStatistics(Hook):
                 maps.update(sample.gt_sem_seg.data[0, :height, :width].cpu().numpy(), image.truth)
                 continue
             labels, truth = sample.gt_instances, image.truth
-            found = labels.masks.to_ndarray()[:, :height, :width]
-            masks.update(found, labels.scores, labels.labels, truth.masks, truth.labels)
+            if 'masks' in labels:
+                found, wanted = labels.masks.to_ndarray()[:, :height, :width], truth.masks
+            else:
+                found, wanted = labels.bboxes, truth.bboxes
+            masks.update(found, labels.scores, labels.labels, wanted, truth.labels)
         numbers = masks.compute()
         return numbers if numbers['instances'] else {**numbers, **maps.compute()}
 

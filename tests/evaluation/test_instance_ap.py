@@ -70,3 +70,16 @@ def test_no_predictions_and_no_truth():
 def test_lengths_have_to_agree():
     with pytest.raises(DataError, match='1 images with predictions but 0'):
         instance_ap([instances([], [], [])], [], 2)
+
+
+def test_boxes_are_compared_where_there_are_no_masks():
+    """The loose box of above, on boxes; its mask would be another matter."""
+    truth = instances(TRUTH[:1], [0])
+    truth.bboxes = torch.tensor(TRUTH[:1], dtype=torch.float32)
+    found = InstanceData(
+        labels=torch.tensor([0]),
+        scores=torch.tensor([0.9]),
+        bboxes=torch.tensor([[0.0, 0.0, 10.0, 15.0]]),
+    )
+    result = instance_ap([found], [truth], num_classes=1, boxes=True)
+    assert result == pytest.approx({'AP': 0.4, 'AP50': 1.0, 'AP75': 0.0})

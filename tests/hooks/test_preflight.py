@@ -1,9 +1,10 @@
 """Teachers are looked at before the first step."""
 
 import pytest
+from mmdet.structures.mask import BitmapMasks
 
 from castkd.errors import ConfigError, TrainingError
-from castkd.hooks import TeacherPreflight
+from castkd.hooks import PseudoLabelStatistics, TeacherPreflight
 from castkd.teachers import EMATeacher, Teacher
 from tests.hooks.toy import (
     At,
@@ -112,3 +113,34 @@ def test_resumed_run_is_not_scored_again(tmp_path):
 def test_wrong_options_are_refused(options):
     with pytest.raises(ConfigError, match='TeacherPreflight'):
         TeacherPreflight(**options)
+
+
+class BoxFinder(SquareFinder):
+    """Finds the same squares, by their boxes alone."""
+
+    def predict(self, inputs, samples, rescale=False):
+        for sample in super().predict(inputs, samples, rescale):
+            found = sample.pred_instances
+            boxes = BitmapMasks(found.masks.numpy().astype('uint8'), *found.masks.shape[1:])
+            found.bboxes = boxes.get_bboxes('hbox').tensor
+            del found.masks
+        return samples
+
+
+@pytest.mark.parametrize('content', ['masks', 'late masks'])
+def test_teacher_without_masks_is_scored_by_its_boxes(tmp_path, content):
+    distiller = toy_distiller(teacher=Teacher(BoxFinder()))
+    runner = toy_runner(
+        tmp_path,
+        distiller,
+        [TeacherPreflight(num_images=3, floor=0.99), PseudoLabelStatistics(num_images=3)],
+        max_iters=1,
+        val=Squares(False, content),
+    )
+    lines = log_of(runner, 'INFO')
+    runner.train()
+    assert "teacher 'expert' has box AP 1.000 on the first 3 validation images" in lines
+    assert (
+        "pseudo-labels of 'expert' on validation images: 3 for 3 objects, precision 1.000, recall 1.000"
+        in lines
+    )
