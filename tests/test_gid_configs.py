@@ -19,6 +19,11 @@ DETECTORS = {
     'gid_fcos_coco': 'FCOS',
     'gid_faster_rcnn_coco': 'FasterRCNN',
     'gid_mask_rcnn_coco': 'MaskRCNN',
+    'gid_retinanet_mobilenet_coco': 'RetinaNet',
+    'gid_faster_rcnn_nuclei128_10pct': 'FasterRCNN',
+    'gid_mask_rcnn_nuclei128_10pct': 'MaskRCNN',
+    'gid_retinanet_voc': 'RetinaNet',
+    'gid_faster_rcnn_voc': 'FasterRCNN',
 }
 WEIGHTS = dict(feature_weight=5e-4, relation_weight=40.0, class_weight=0.1, box_weight=1.0)
 
@@ -41,7 +46,9 @@ def test_stages_and_what_they_take(stages):
     for stage in stages.values():
         split = stage.config['train_dataloader']['dataset']['split']
         assert split == dict(fraction=0.05, seed=3)
-        assert 'bbox' in stage.config['val_evaluator']['metric']
+        evaluator = stage.config['val_evaluator']
+        of_voc = evaluator['type'] == 'mmdet.VOCMetric'
+        assert evaluator['metric'] == 'mAP' if of_voc else 'bbox' in evaluator['metric']
 
 
 def test_students_are_the_same_and_trained_alike(stages):
@@ -62,7 +69,9 @@ def test_students_are_the_same_and_trained_alike(stages):
 def test_networks_are_built_and_planned(recipe):
     """On the meta device: shapes and wiring without weights."""
     name, stages = recipe
-    views = ['sup', 'unsup_teacher'] if name.endswith('pct') else ['sup']
+    unlabelled = 'unlabeled' in stages['distill'].config['train_dataloader']['dataset']['sources']
+    assert unlabelled == (name in ('gid_nuclei128_10pct', 'gid_retinanet_coco_10pct'))
+    views = ['sup', 'unsup_teacher'] if unlabelled else ['sup']
     for stage_name, stage in stages.items():
         with torch.device('meta'):
             distiller = MODELS.build(copy.deepcopy(stage.config['model']))
@@ -93,3 +102,26 @@ def test_networks_are_built_and_planned(recipe):
 def test_students_can_be_handed_over(stages):
     for stage in stages.values():
         assert list(_castkd_types(_plain(stage.config['model']['student']))) == []
+
+
+def test_every_recipe_is_tested():
+    assert {path.stem for path in CONFIGS.glob('gid_*.py')} == set(DETECTORS)
+
+
+def test_ablation_switches_parts_off():
+    recipe = load_recipe(CONFIGS / 'ablation_nuclei128_10pct.py')
+    stages = {stage.name: stage.config for stage in recipe.stages}
+    check_configs(stages, 'ablation')
+    parts = dict(feature=['feature_weight'], relation=['relation_weight'])
+    parts['response'] = ['class_weight', 'box_weight']
+    rows = dict(labeled=list(parts), feature_response=['feature', 'response'])
+    rows |= {name: [name] for name in parts}
+    for name, kept in rows.items():
+        config = stages[name]
+        gid = config['model']['objectives']['gid']
+        weights = {weight for part in kept for weight in parts[part]}
+        assert {key for key in WEIGHTS if gid[key]} == weights, name
+        assert config['train_dataloader'] == stages['supervised']['train_dataloader']
+        assert config['model']['student'] == stages['supervised']['model']['student']
+        assert not gid['unlabeled_views']
+    assert stages['distill']['model']['objectives']['gid']['unlabeled_views'] == ['unsup_teacher']

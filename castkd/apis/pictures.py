@@ -198,8 +198,14 @@ def _labelled_dataset(config: Config) -> Dataset:
     if scope == 'mmseg':
         steps = [{'type': 'LoadAnnotations'}, {'type': 'PackSegInputs'}]
     else:
-        masks = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True}
-        steps = [masks, {'type': 'PackDetInputs', 'meta_keys': ('img_id', 'img_path', 'ori_shape')}]
+        loading = [step for step in dataset['pipeline'] if 'with_bbox' in step]
+        # Boxes alone, where the config reads no more.
+        with_mask = not loading or any(step.get('with_mask') for step in loading)
+        labels = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': with_mask}
+        steps = [
+            labels,
+            {'type': 'PackDetInputs', 'meta_keys': ('img_id', 'img_path', 'ori_shape')},
+        ]
     dataset['pipeline'] = [{'type': 'LoadImageFromFile'}, *steps]
     with DefaultScope.overwrite_default_scope(scope):
         built = DATASETS.build(dataset)

@@ -9,7 +9,13 @@ from castkd.architectures.foundation import (
 )
 from castkd.architectures.instance import mask2former, solov2
 from castkd.architectures.semantic import HEADS, label_assisted, resnet_segmentor, stdc
-from castkd.architectures.single_stage import atss, fcos, gfl, retinanet
+from castkd.architectures.single_stage import (
+    atss,
+    fcos,
+    gfl,
+    mobilenet_retinanet,
+    retinanet,
+)
 from castkd.architectures.transformers import pvt_v2_fpn, segformer, stage_channels
 from castkd.architectures.two_stage import faster_rcnn, mask_rcnn
 
@@ -28,6 +34,7 @@ __all__ = [
     'label_assisted',
     'mask2former',
     'mask_rcnn',
+    'mobilenet_retinanet',
     'pvt_v2_fpn',
     'resnet_segmentor',
     'retinanet',

@@ -1,4 +1,4 @@
-"""Builders of plain mmdet configs of single-stage detectors with a ResNet and a feature pyramid.
+"""Builders of plain mmdet configs of single-stage detectors with a feature pyramid, most on a ResNet.
 
 At full size and with a pretrained backbone they are mmdet's own configs; from random weights see
 :func:`castkd.architectures.pyramid.pyramid_body`.
@@ -7,8 +7,9 @@ At full size and with a pretrained backbone they are mmdet's own configs; from r
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from castkd.architectures.parts import detector_preprocessor
+from castkd.architectures.parts import detector_preprocessor, pretrained_init
 from castkd.architectures.pyramid import L1, delta_coder, iou_assigner, pyramid_body, strides
 from castkd.checks import check_choice
 
@@ -102,6 +103,38 @@ def retinanet(
         'debug': False,
     }
     return _detector('RetinaNet', body, head, 0.5, train_cfg=train_cfg)
+
+
+def mobilenet_retinanet(
+    num_classes: int,
+    *,
+    pretrained: str | None = None,
+    **sizes: Any,  # noqa: ANN401 - as of retinanet
+) -> dict:
+    """Return an mmdet RetinaNet with a MobileNetV2 (Sandler et al., CVPR 2018) of the usual width.
+
+    Args:
+        num_classes: Number of classes.
+        pretrained: Checkpoint of the backbone, whose batch norms then keep their statistics; None starts from random
+            weights.
+        sizes: The other arguments of :func:`retinanet` but those of the ResNet.
+
+    Returns:
+        Config with ``_scope_='mmdet'``.
+
+    Raises:
+        ConfigError: When there is no such first level.
+    """
+    config = retinanet(num_classes, pretrained=pretrained, **sizes)
+    config['backbone'] = {
+        'type': 'MobileNetV2',
+        # Strides 4, 8, 16 and 32.
+        'out_indices': (1, 2, 4, 7),
+        'norm_eval': bool(pretrained),
+        'init_cfg': pretrained_init(pretrained),
+    }
+    config['neck']['in_channels'] = [24, 32, 96, 1280]
+    return config
 
 
 def fcos(

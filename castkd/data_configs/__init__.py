@@ -4,6 +4,7 @@ from castkd.data_configs.instance import detector_geometry, instance_crop, insta
 from castkd.data_configs.semantic import map_crop, semantic_data
 from castkd.data_configs.shared import (
     color_jitter,
+    data_parts,
     labeled_only,
     random_geometry,
     scale_jitter,
@@ -13,6 +14,7 @@ from castkd.data_configs.shared import (
 
 __all__ = [
     'color_jitter',
+    'data_parts',
     'detector_geometry',
     'instance_crop',
     'instance_data',

@@ -89,15 +89,15 @@ def data_parts(
 
     Args:
         pipelines: Pipeline per name: ``labeled``, ``unlabeled``, ``pseudo``, ``test``.
-        datasets: Data set per name: ``labeled`` and ``unlabeled`` are trained on; ``pseudo`` takes the place of the
-            latter where a teacher made labels, and has no ``ann_file`` yet.
+        datasets: Data set per name: ``labeled`` and, where there is one, ``unlabeled`` are trained on; ``pseudo`` takes
+            the place of the latter where a teacher made labels, and has no ``ann_file`` yet.
         validated: Data set of validation and test.
         evaluator: Its metric.
 
     Returns:
         ``<name>_pipeline`` and ``<name>_dataset`` of all, the loaders and the evaluators.
     """
-    sources = {name: datasets[name] for name in ('labeled', 'unlabeled')}
+    sources = {name: datasets[name] for name in ('labeled', 'unlabeled') if name in datasets}
     return {
         **{f'{name}_pipeline': list(pipeline) for name, pipeline in pipelines.items()},
         **{f'{name}_dataset': dataset for name, dataset in datasets.items()},

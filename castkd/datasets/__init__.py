@@ -14,6 +14,7 @@ from castkd.datasets.splits import (
     split_from_list,
     write_split,
 )
+from castkd.datasets.voc import VOCYears
 
 __all__ = [
     'Draw',
@@ -24,6 +25,7 @@ __all__ = [
     'RatioBatchSampler',
     'SourceDataset',
     'Split',
+    'VOCYears',
     'check_disjoint',
     'draw_split',
     'read_split',

@@ -163,9 +163,9 @@ def test_stages_of_camvid_have_what_the_benchmark_reads(stage):
     distiller = benchmark.build_distiller(config, online=False)
     inputs, samples = make_batch(config, distiller, 'cpu')
     counts = config.train_dataloader.batch_sampler.counts
-    assert inputs['sup'].shape == (counts.labeled, 3, 320, 320)
+    assert inputs['sup'].shape == (counts.labeled, 3, 160, 160)
     labels = samples['sup'][0].gt_sem_seg.data
-    assert labels.shape == (1, 320, 320)
+    assert labels.shape == (1, 160, 160)
     assert set(labels.unique().tolist()) <= {*range(11), 255}
     assert set(inputs) == ({'sup', 'unsup_teacher'} if 'mgd' in stage else {'sup'})
 

@@ -1,0 +1,56 @@
+"""Objects of Pascal VOC, several years in one dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mmdet.datasets import VOCDataset
+
+from castkd.errors import ConfigError
+from castkd.registry import DATASETS
+
+
+@DATASETS.register_module()
+class VOCYears(VOCDataset):
+    """mmdet's ``VOCDataset`` over one or more years, such as the union of 2007 and 2012 that detectors are trained on.
+
+    mmdet would concatenate two data sets; a split into labelled and other images needs one. Images are named from
+    ``data_root`` on: ``VOC2007/JPEGImages/000005.jpg``.
+
+    Args:
+        data_root: Folder ``VOCdevkit``, with a folder per year.
+        years: Those folders.
+        subset: File of ``ImageSets/Main`` in every year, without its ending: ``trainval``, ``test``, ...
+        **options: ``pipeline``, ``filter_cfg``, ``lazy_init``, ... of mmdet's dataset.
+
+    Raises:
+        ConfigError: When no year is given, or what the years tell is given otherwise.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        years: Sequence[str] = ('VOC2007', 'VOC2012'),
+        subset: str = 'trainval',
+        **options: object,
+    ) -> None:
+        taken = sorted(options.keys() & {'ann_file', 'data_prefix'})
+        if taken or not years or isinstance(years, str):
+            raise ConfigError(
+                f"VOCYears: give years, a list such as ['VOC2007'], got {years!r}; they and subset say where images "
+                f'and annotations are, so {", ".join(taken) or "ann_file"} is not given'
+            )
+        self.years = tuple(years)
+        self.subset = subset
+        super().__init__(data_root=data_root, ann_file='', data_prefix={}, **options)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotations of all years, one after the other."""
+        found = []
+        for year in self.years:
+            folder = os.path.join(self.data_root, year)
+            self.data_prefix = {'sub_data_root': folder}
+            self.ann_file = os.path.join(folder, 'ImageSets', 'Main', f'{self.subset}.txt')
+            found += super().load_data_list()
+        return found

@@ -1,0 +1,6 @@
+# GID (Dai et al., CVPR 2021) on Pascal VOC 2007 and 2012, Faster R-CNN, ResNet-101 to ResNet-50, 16 images a step:
+#   python tools/train.py configs/gid/gid_faster_rcnn_voc.py
+_base_ = '../_base_/recipes/gid.py'
+
+folder = 'voc/faster_rcnn'
+fraction = 1.0

@@ -1,0 +1,6 @@
+# GID (Dai et al., CVPR 2021) on microscopy nuclei with 10 % of the tiles labelled, on labelled tiles, Mask R-CNN
+# from random weights:
+#   python tools/train.py configs/gid/gid_mask_rcnn_nuclei128_10pct.py
+_base_ = '../_base_/recipes/gid.py'
+
+folder = 'nuclei128_mask_rcnn'
