@@ -24,7 +24,7 @@ from castkd.datasets.splits import list_images
 from castkd.engine.costs import count_prediction, count_step, load_teachers
 from castkd.engine.data_check import check_loader_data, check_training_data
 from castkd.engine.gpus import Gpu
-from castkd.engine.manifest import DONE, Manifest
+from castkd.engine.manifest import DONE, Manifest, config_text
 from castkd.engine.measuring import (
     bare_loader,
     count_operations,
@@ -85,6 +85,8 @@ class _Planner:
         # Per stage that trains a network: seconds and, for a GPU, operations of predicting an image.
         self.seconds_per_image: dict[str, float | None] = {}
         self.image_operations: dict[str, float] = {}
+        # Operations of predictions by what decides them: stages often train the same network.
+        self._counted: dict[str, float] = {}
 
     def plan(self, stage: Stage) -> StagePlan:
         """Return the plan of a stage."""
@@ -164,7 +166,8 @@ class _Planner:
             if self.gpu is None:
                 seconds = time_prediction(model, loader)
             else:
-                operations = self.image_operations[stage.name] = count_prediction(model, loader)
+                operations = self._operations(config, model, loader)
+                self.image_operations[stage.name] = operations
                 # Validation and labelling run in single precision, whatever training does.
                 seconds = self.gpu.seconds(operations, amp=False)
             self.seconds_per_image[stage.name] = seconds
@@ -172,6 +175,14 @@ class _Planner:
             plan.notes.append(f'validation: {error}')
             return 0
         return len(loader.dataset)
+
+    def _operations(self, config: Config, model: nn.Module, loader: DataLoader) -> float:
+        """Return the operations of a prediction of an image of a loader, counted once for each network."""
+        network = config.model.get(STUDENT, config.model)
+        key = config_text({'network': network, 'data': config.val_dataloader})
+        if key not in self._counted:
+            self._counted[key] = count_prediction(model, loader)
+        return self._counted[key]
 
 
 def _scope_of(config: Config) -> AbstractContextManager:

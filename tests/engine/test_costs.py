@@ -10,7 +10,13 @@ from rich.console import Console
 from torch import nn
 
 from castkd.distiller import Distiller
-from castkd.engine.costs import count_run, count_step, load_teachers, operation_counter
+from castkd.engine.costs import (
+    count_prediction,
+    count_run,
+    count_step,
+    load_teachers,
+    operation_counter,
+)
 from castkd.engine.dry_run import plan_stages
 from castkd.engine.gpus import GPUS, UTILISATION, find_gpu
 from castkd.engine.plans import StageCost, StagePlan, plan_tables
@@ -161,6 +167,22 @@ def test_a_plan_for_a_gpu_trains_nothing(tmp_path, monkeypatch):
     text = text_of(plans)
     assert 'GPU hours' in text
     assert 'An estimate, nothing was measured on this GPU (A100)' in text.replace('\n', ' ')
+
+
+@pytest.mark.parametrize(('options', 'runs'), [({}, 1), ({'second.model.width': 3}, 2)])
+def test_predictions_of_one_network_are_counted_once(tmp_path, monkeypatch, options, runs):
+    counted = []
+
+    def count(model, loader):
+        counted.append(model)
+        return count_prediction(model, loader)
+
+    monkeypatch.setattr('castkd.engine.dry_run.count_prediction', count)
+    recipe = load_recipe(write_project(tmp_path), work_dir=tmp_path / 'w', cfg_options=options)
+    first, second = plan_stages(recipe, recipe.stages, GPUS['A100'])
+    assert len(counted) == runs
+    assert first.cost.image_operations == 2
+    assert second.cost.image_operations == 2 * (1 if runs == 1 else 3)
 
 
 def test_without_a_gpu_there_is_no_cost_table(tmp_path):
