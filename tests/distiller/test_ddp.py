@@ -10,6 +10,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.builders import make_batch, tiny_segmentor
+from tests.detectors import tiny_detector
 from tests.distiller.test_distiller import CAST, OBJECTIVES, VIEWS, build
 from tests.segmentation import CLASSES, make_distiller, semantic_batch
 
@@ -20,6 +21,14 @@ GUIDED = dict(
     ),
     teachers=dict(ema=dict(type='castkd.EMATeacher', decay=0.9)),
     pseudo_labeler=dict(type='castkd.QueryPseudoLabeler', score_thr=0.0, min_soft_area=0.0),
+)
+GID = dict(
+    type='castkd.GeneralInstanceDistillation',
+    teacher='ema',
+    adapter=dict(type='castkd.ConvConnector', in_channels=16, out_channels=16, identity=True),
+    selection=dict(min_size=4),
+    unlabeled_views=['unsup_teacher'],
+    unlabeled_weight=dict(type='Window', value=1.0, begin=1),
 )
 METHODS = {
     'cast': dict(objectives=OBJECTIVES),
@@ -36,6 +45,11 @@ METHODS = {
         }
     ),
     'guided distillation': GUIDED,
+    'gid, unlabelled images from the second step on': dict(
+        student=tiny_detector('mask_rcnn'),
+        objectives=dict(sup=dict(type='castkd.Supervised'), gid=GID),
+        teachers=dict(ema=dict(type='castkd.EMATeacher', decay=0.9)),
+    ),
 }
 SUP = dict(type='castkd.Supervised')
 CPS = dict(type='castkd.CrossPseudoSupervision', peer='second', align_corners=False)
@@ -80,6 +94,9 @@ def train(rank, method, folder):
             # One process without any pseudo-label must not leave the other waiting.
             for sample in samples['unsup_teacher']:
                 sample.gt_instances = sample.gt_instances[:0]
+                # Nor one in whose images nothing is selected, all boxes being cut off.
+                if method.startswith('gid'):
+                    sample.set_metainfo(dict(img_shape=(4, 4)))
         loss, _ = distiller.parse_losses(model(inputs, samples, mode='loss'))
         optimizer.zero_grad()
         loss.backward()
