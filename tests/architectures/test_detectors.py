@@ -6,7 +6,15 @@ import pytest
 import torch
 from mmengine.hub import get_config
 
-from castkd.architectures import atss, faster_rcnn, fcos, gfl, mask_rcnn, retinanet
+from castkd.architectures import (
+    atss,
+    faster_rcnn,
+    fcos,
+    gfl,
+    mask_rcnn,
+    mobilenet_retinanet,
+    retinanet,
+)
 from castkd.errors import ConfigError
 from castkd.registry import build_model
 from tests.builders import make_batch
@@ -104,3 +112,19 @@ def test_a_change_to_one_config_does_not_reach_the_next(build):
     if 'train_cfg' in changed:
         changed['train_cfg']['assigner']['type'] = 'Changed'
     assert build(2) == before
+
+
+def test_mobilenet_gives_the_pyramid_of_a_resnet():
+    model = build_model(mobilenet_retinanet(2, channels=16, stacked_convs=1)).train()
+    inputs, samples = make_batch(['sup'], size=128)
+    with torch.no_grad():
+        sizes = [tuple(level.shape[1:]) for level in model.extract_feat(inputs['sup'])]
+    assert sizes == [(16, side, side) for side in (16, 8, 4, 2, 1)]
+    loss, _ = model.parse_losses(model.loss(inputs['sup'], samples['sup']))
+    loss.backward()
+    assert loss.isfinite()
+    idle = {name for name, value in model.backbone.named_parameters() if value.grad is None}
+    assert not idle
+    pretrained = mobilenet_retinanet(80, pretrained='open-mmlab://mmdet/mobilenet_v2')
+    assert pretrained['backbone']['norm_eval']
+    assert pretrained['backbone']['init_cfg']['checkpoint'] == 'open-mmlab://mmdet/mobilenet_v2'

@@ -13,7 +13,7 @@ teacher = retinanet(8, depth=18, base_channels=32, **geometry_of_slots)
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(
-    batch_size=8, num_workers=1, batch_sampler=dict(counts=dict(labeled=4, unlabeled=4))
+    batch_size=6, num_workers=1, batch_sampler=dict(counts=dict(labeled=4, unlabeled=2))
 )
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
