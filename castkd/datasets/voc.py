@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mmdet.datasets import VOCDataset
 
+from castkd.checks import check_file
 from castkd.errors import ConfigError
 from castkd.registry import DATASETS
 
@@ -46,11 +47,16 @@ class VOCYears(VOCDataset):
         super().__init__(data_root=data_root, ann_file='', data_prefix={}, **options)
 
     def load_data_list(self) -> list[dict]:
-        """Read the annotations of all years, one after the other."""
+        """Read the annotations of all years, one after the other.
+
+        Raises:
+            DataError: When a year lacks the list of the subset.
+        """
         found = []
         for year in self.years:
             folder = os.path.join(self.data_root, year)
             self.data_prefix = {'sub_data_root': folder}
             self.ann_file = os.path.join(folder, 'ImageSets', 'Main', f'{self.subset}.txt')
+            check_file('VOCYears', 'list of images', self.ann_file)
             found += super().load_data_list()
         return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from castkd.datasets import SourceDataset, VOCYears
-from castkd.errors import ConfigError
+from castkd.errors import ConfigError, DataError
 from tests.plain_project import call
 from tools import train
 
@@ -71,6 +71,13 @@ def test_a_split_is_drawn_from_all_years(root):
 def test_wrong_options_are_named(root, options):
     with pytest.raises(ConfigError, match='VOCYears: give years') as caught:
         VOCYears(data_root=str(root), **options)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_missing_year_is_named(root):
+    source = dict(type='castkd.VOCYears', data_root=str(root), years=['VOC2007', 'VOC2011'])
+    with pytest.raises(DataError, match=r'VOC2011/ImageSets/Main/trainval\.txt') as caught:
+        SourceDataset(dict(labeled=source))
     assert '\n' not in str(caught.value)
 
 
