@@ -61,6 +61,7 @@ SEMANTIC = {
         sup=SUP, sup_second=dict(SUP, network='second', weight=LATER), cps=dict(CPS, weight=LATER)
     ),
 }
+ALL = [*METHODS, *SEMANTIC]
 
 
 def make(method):
@@ -79,12 +80,19 @@ def draw(method, seed):
     return semantic_batch(seed=seed)
 
 
-def train(rank, method, folder):
-    """Take three steps on other images in each process; write what was learned."""
+def train_all(rank, folder):
+    """Train every method, one after the other in the same two processes; write what was learned."""
     os.environ.update(MASTER_ADDR='127.0.0.1', RANK=str(rank), WORLD_SIZE='2')
     torch.set_num_threads(1)
     store = distributed.FileStore(f'{folder}/store', 2)
     distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)
+    learned = {method: train(rank, method) for method in ALL}
+    torch.save(learned, f'{folder}/{rank}.pt')
+    distributed.destroy_process_group()
+
+
+def train(rank, method):
+    """Take three steps on other images in each process; return what was learned."""
     distiller = make(method)
     model = DistributedDataParallel(distiller)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
@@ -101,17 +109,22 @@ def train(rank, method, folder):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    parameters = {name: value.detach() for name, value in distiller.named_parameters()}
-    torch.save(parameters, f'{folder}/{rank}.pt')
-    distributed.destroy_process_group()
+    return {name: value.detach() for name, value in distiller.named_parameters()}
+
+
+@pytest.fixture(scope='module')
+def learned(tmp_path_factory):
+    """Return, for both processes, the weights per method. Starting processes takes longer than training in them."""
+    folder = tmp_path_factory.mktemp('ddp')
+    mp.spawn(train_all, (str(folder),), nprocs=2)
+    return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.ddp
 @pytest.mark.slow
-@pytest.mark.parametrize('method', [*METHODS, *SEMANTIC])
-def test_two_processes_learn_the_same_weights(method, tmp_path):
-    mp.spawn(train, (method, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f'{rank}.pt', weights_only=True) for rank in (0, 1))
+@pytest.mark.parametrize('method', ALL)
+def test_two_processes_learn_the_same_weights(method, learned):
+    first, second = (weights[method] for weights in learned)
     start = dict(make(method).named_parameters())
     assert first.keys() == second.keys() == start.keys()
     for name, value in first.items():
