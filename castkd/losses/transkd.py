@@ -40,13 +40,12 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
         Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv 2104.09044.
     """
     ours, theirs = paired('HierarchicalContextLoss', student, teacher)
-    # Pooling is linear: the difference of the averages is the average of the difference.
-    difference = ours - theirs
-    total, weights, weight = difference.square().mean(), 1.0, 1.0
+    total, weights, weight = F.mse_loss(ours, theirs), 1.0, 1.0
     for level in _LEVELS:
         if level < student.shape[2]:
             weight /= 2
-            total = total + weight * F.adaptive_avg_pool2d(difference, level).square().mean()
+            pooled = (F.adaptive_avg_pool2d(feature, level) for feature in (ours, theirs))
+            total = total + weight * F.mse_loss(*pooled)
             weights += weight
     return total / weights
 
