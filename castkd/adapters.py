@@ -52,7 +52,7 @@ class DetectionAdapter:
 
     def predict(self, network: nn.Module, inputs: Tensor, samples: list) -> list:
         """Return data samples with ``pred_instances`` in network-input coordinates."""
-        return network.predict(inputs, [sample.clone() for sample in samples], rescale=False)
+        return network.predict(inputs, [_in_own_pixels(item) for item in samples], rescale=False)
 
     def loss(self, network: nn.Module, inputs: Tensor, samples: list, keep: list[int]) -> dict:
         """Return the network's own losses over the images ``keep``.
@@ -220,6 +220,13 @@ class SemanticAdapter(DetectionAdapter):
             part for head in _heads(network) for part in (head, getattr(head, 'conv_seg', None))
         ]
         return 1 if module in givers and not tap.reads_input else None
+
+
+def _in_own_pixels(sample: Any) -> Any:  # noqa: ANN401 - data samples
+    """Return a copy whose file has the size of the view: SOLO's heads enlarge masks to it whatever they are told."""
+    own = sample.clone()
+    own.set_metainfo({'ori_shape': tuple(sample.metainfo['img_shape'][:2])})
+    return own
 
 
 def _unmoved(sample: Any, size: tuple[int, int]) -> Any:  # noqa: ANN401 - data samples

@@ -116,3 +116,17 @@ def test_loss_run_of_a_detector_fires_hooks_once(name, images):
     # A head that ran twice would give the list of both.
     assert isinstance(taps[head], tuple)
     assert taps[head][0][0].requires_grad
+
+
+def test_predicted_masks_are_in_pixels_of_the_view(solo, images):
+    """The left half of an image that was scaled down and padded is predicted as the file of that size would be."""
+    solo.mask_head.test_cfg.update(score_thr=0.0, mask_thr=0.3)
+    sample = make_sample(square_masks(64, []), [])
+    sample.set_metainfo(dict(img_shape=(64, 40), ori_shape=(96, 60), batch_input_shape=(64, 64)))
+    (found,) = adapter_for(solo).predict(solo, images[:1], [sample])
+    assert len(found.pred_instances) > 0
+    assert found.pred_instances.masks.shape[1:] == (64, 40)
+    assert sample.ori_shape == (96, 60)
+    sample.set_metainfo(dict(ori_shape=(64, 40)))
+    (wanted,) = solo.predict(images[:1], [sample.clone()])
+    assert torch.equal(found.pred_instances.masks, wanted.pred_instances.masks)

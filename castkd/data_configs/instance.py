@@ -44,7 +44,7 @@ def _short_side(sides: Sequence[int], longest: int) -> dict:
     return {
         'type': 'RandomChoiceResize',
         'scales': [(side, longest) for side in sides],
-        'resize_type': 'mmdet.Resize',
+        'resize_type': 'castkd.Resize',
         'keep_ratio': True,
     }
 

@@ -13,7 +13,7 @@ def scale_jitter(size: tuple[int, int], low: float, high: float) -> dict:
         'scale': size,
         'ratio_range': (low, high),
         'keep_ratio': True,
-        'resize_type': 'mmdet.Resize',
+        'resize_type': 'castkd.Resize',
     }
 
 
@@ -22,7 +22,7 @@ def short_side_jitter(side: int, longest: int) -> dict:
     return {
         'type': 'RandomChoiceResize',
         'scales': [side * tenths // 10 for tenths in range(5, 21)],
-        'resize_type': 'mmdet.ResizeShortestEdge',
+        'resize_type': 'castkd.ResizeShortestEdge',
         'max_size': longest,
     }
 

@@ -6,7 +6,7 @@ _base_ = [
 ]
 from castkd.data_configs import instance_data
 
-resize = dict(type='mmdet.Resize', scale=_base_.test_scale, keep_ratio=True)
+resize = dict(type='castkd.Resize', scale=_base_.test_scale, keep_ratio=True)
 globals().update(
     instance_data(
         _base_,

@@ -26,7 +26,7 @@ teacher_file = 'work_dirs/transkd_segformer_cityscapes_paper/teacher/iter_371000
 
 load = _base_.labeled_pipeline[:2]  # image and label map
 quarter = dict(type='castkd.LabelsAtStride', stride=4)
-whole = dict(type='mmdet.Resize', scale=(1024, 512), keep_ratio=True)
+whole = dict(type='castkd.Resize', scale=(1024, 512), keep_ratio=True)
 labeled_pipeline = [
     *load, whole, dict(type='mmdet.RandomFlip', prob=0.5), quarter, *_base_.labeled_views
 ]  # fmt: skip
