@@ -238,3 +238,41 @@ def tiny_mmdet_foundation(text_encoder, classes=CLASSES, max_text_len=32, **dete
         **detector,
     }
     return network
+
+
+def adapted(student, feature):
+    """Return the config of stage 1c: losses on labels and pseudo-labels, and the contrast of a feature.
+
+    Args:
+        student: Config of the foundation model that is adapted.
+        feature: Tap of its image feature, of 64 channels.
+    """
+    return {
+        'type': 'castkd.Distiller',
+        'student': student,
+        'classes': CLASSES,
+        'objectives': {
+            'sup': {'type': 'castkd.Supervised'},
+            'unsup': {'type': 'castkd.PseudoLabel', 'view': 'unsup_teacher'},
+            'cast': {
+                'type': 'castkd.InstanceContrast',
+                'feature': feature,
+                'queries': {'type': 'castkd.BoxQueries', 'num_queries': 5, 'size': (16, 16)},
+                'projector': {
+                    'type': 'castkd.ProjectionHead',
+                    'in_channels': 64,
+                    'hidden_channels': 8,
+                    'out_channels': 8,
+                },
+                'loss': {'type': 'castkd.InstancePixelContrast', 'num_negatives': 8},
+            },
+        },
+    }
+
+
+def check_gradients(model):
+    """Check that every weight that is trained has a finite gradient."""
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None, name
+            assert value.grad.isfinite().all(), name

@@ -22,8 +22,8 @@ from castkd.architectures.two_stage import faster_rcnn, mask_rcnn
 __all__ = [
     'BACKBONES',
     'FOUNDATION_FEATURE',
-    'MMDET_FOUNDATION_FEATURE',
     'HEADS',
+    'MMDET_FOUNDATION_FEATURE',
     'atss',
     'deeplabv3plus',
     'dinov2_mask2former',

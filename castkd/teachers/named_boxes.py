@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Grounded:
     prompt: Prompt
 
 
-class NamedBoxes(nn.Module):
+class NamedBoxes(nn.Module, ABC):
     """A detector that reads class names as text.
 
     In training its text encoder is frozen (and in eval mode), everything else trains.

@@ -14,6 +14,8 @@ from castkd.teachers import FoundationTeacher
 from tests.builders import make_batch, make_sample, square_masks, tiny_mask2former
 from tests.foundation import (
     CLASSES,
+    adapted,
+    check_gradients,
     detector_config,
     make_tokenizer,
     tiny_foundation,
@@ -484,29 +486,7 @@ def test_it_labels_in_the_step_for_another_student(tokenizer):
 
 def test_it_is_adapted_as_the_student_of_a_distiller(tokenizer):
     """Stages 1a and 1c: its own losses on labels and pseudo-labels, and the contrast on its image feature."""
-    model = build_model(
-        dict(
-            type='castkd.Distiller',
-            student=tiny_foundation(tokenizer),
-            classes=CLASSES,
-            objectives=dict(
-                sup=dict(type='castkd.Supervised'),
-                unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
-                cast=dict(
-                    type='castkd.InstanceContrast',
-                    feature=FOUNDATION_FEATURE,
-                    queries=dict(type='castkd.BoxQueries', num_queries=5, size=(16, 16)),
-                    projector=dict(
-                        type='castkd.ProjectionHead',
-                        in_channels=64,
-                        hidden_channels=8,
-                        out_channels=8,
-                    ),
-                    loss=dict(type='castkd.InstancePixelContrast', num_negatives=8),
-                ),
-            ),
-        )
-    )
+    model = build_model(adapted(tiny_foundation(tokenizer), FOUNDATION_FEATURE))
     model.train()
     inputs, samples = make_batch(['sup', 'sup_strong', 'unsup_teacher', 'unsup_student'], size=128)
     # One pseudo-labelled image without any label: no set loss from it, but the contrast sees it.
@@ -521,10 +501,7 @@ def test_it_is_adapted_as_the_student_of_a_distiller(tokenizer):
     total, log = model.parse_losses(model(inputs, samples, mode='loss'))
     total.backward()
     assert {'sup.loss_cls', 'unsup.loss_focal', 'cast.loss_pixel', 'cast.separation'} <= set(log)
-    for name, value in model.named_parameters():
-        if value.requires_grad:
-            assert value.grad is not None, name
-            assert torch.isfinite(value.grad).all(), name
+    check_gradients(model)
     again = build_model(dict(type='castkd.Distiller', student=tiny_foundation(tokenizer)))
     state = {key: value for key, value in model.state_dict().items() if 'objectives' not in key}
     again.load_state_dict(state)

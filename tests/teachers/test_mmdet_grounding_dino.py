@@ -17,6 +17,8 @@ from castkd.teachers.mmdet_grounding_dino import _fit_encoding
 from tests.builders import make_batch
 from tests.foundation import (
     CLASSES,
+    adapted,
+    check_gradients,
     make_text_encoder,
     segmenter_config,
     tiny_mmdet_foundation,
@@ -159,34 +161,14 @@ def test_long_lists_of_classes_share_one_run_of_the_image_backbone(text_encoder,
 
 
 def test_it_is_adapted_as_the_student_of_a_distiller(text_encoder):
-    model = build_model(
-        dict(
-            type='castkd.Distiller',
-            student=tiny_mmdet_foundation(text_encoder),
-            classes=CLASSES,
-            objectives=dict(
-                sup=dict(type='castkd.Supervised'),
-                unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher'),
-                cast=dict(
-                    type='castkd.InstanceContrast',
-                    feature=MMDET_FOUNDATION_FEATURE,
-                    queries=dict(type='castkd.BoxQueries', num_queries=5, size=(16, 16)),
-                    projector=dict(type='castkd.ProjectionHead', in_channels=64),
-                    loss=dict(type='castkd.InstancePixelContrast', num_negatives=8),
-                ),
-            ),
-        )
-    )
+    model = build_model(adapted(tiny_mmdet_foundation(text_encoder), MMDET_FOUNDATION_FEATURE))
     model.student.detector.init_weights()
     model.train()
     views = ['sup', 'sup_strong', 'unsup_teacher', 'unsup_student']
     total, log = model.parse_losses(model(*make_batch(views, size=128), mode='loss'))
     total.backward()
     assert {'sup.loss_cls', 'unsup.loss_bbox', 'cast.loss_pixel', 'cast.separation'} <= set(log)
-    for name, value in model.named_parameters():
-        if value.requires_grad:
-            assert value.grad is not None, name
-            assert torch.isfinite(value.grad).all(), name
+    check_gradients(model)
 
 
 def test_first_weights_are_a_checkpoint_of_mmdet(text_encoder, network, tmp_path):
