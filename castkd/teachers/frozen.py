@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.errors import ConfigError
@@ -25,6 +26,8 @@ class FrozenTeacher(Teacher):
         classes: See :class:`~castkd.teachers.base.Teacher`.
         class_mapping: See :class:`~castkd.teachers.base.Teacher`.
         input_scale: See :class:`~castkd.teachers.base.Teacher`.
+        batch_statistics: Normalise with mean and variance of the batch, as a network in train mode does, in place of the
+            stored ones (what the authors of MGD do). The stored ones stay as they are, and dropout stays off.
         student: The distiller's student; not used here.
     """
 
@@ -38,9 +41,11 @@ class FrozenTeacher(Teacher):
         classes: tuple[str, ...] | None = None,
         class_mapping: dict[str, str | None] | None = None,
         input_scale: float = 1.0,
+        batch_statistics: bool = False,
         student: nn.Module | None = None,
     ) -> None:
         del student
+        self.batch_statistics = batch_statistics  # before super(), which freezes
         if not checkpoint:
             raise ConfigError(
                 'FrozenTeacher: checkpoint names no file; a teacher from random weights teaches nothing'
@@ -51,6 +56,16 @@ class FrozenTeacher(Teacher):
         self.checkpoint = Path(checkpoint)
         self.allow_missing = tuple(allow_missing)
         self.allow_unexpected = tuple(allow_unexpected)
+
+    def freeze(self) -> None:
+        """See :class:`~castkd.teachers.base.Teacher`; norms that shall use statistics of the batch do so."""
+        super().freeze()
+        if not self.batch_statistics:
+            return
+        for module in self.model.modules():
+            if isinstance(module, _NormBase):
+                module.train()
+                module.track_running_stats = False  # neither read nor written any more
 
     def load(self) -> None:
         """Load the weights strictly.

@@ -54,6 +54,22 @@ def test_frozen_teacher_is_the_file_and_frozen(student, checkpoint):
     assert len(teacher.provenance()['sha256']) == 64
 
 
+@pytest.mark.parametrize('from_batch', [False, True])
+def test_norms_use_stored_statistics_or_those_of_the_batch(tmp_path, from_batch):
+    network = Batch(1)
+    path = tmp_path / 'teacher.pth'
+    torch.save({'state_dict': network.state_dict()}, path)
+    teacher = FrozenTeacher(Batch(0), str(path), batch_statistics=from_batch)
+    teacher.load()
+    before = copy.deepcopy(teacher.model.state_dict())
+    values = torch.tensor([[2.0, 5.0], [4.0, 5.5], [9.0, 3.0]])
+    centre = values.mean(0) if from_batch else torch.ones(2)
+    scale = values.var(0, unbiased=False) if from_batch else torch.ones(2)
+    expected = (values - centre) / (scale + 1e-5).sqrt()
+    torch.testing.assert_close(teacher.model.norm(values), expected)
+    assert all(torch.equal(value, before[key]) for key, value in teacher.model.state_dict().items())
+
+
 def test_distiller_checkpoint_gives_its_student(student, tmp_path):
     state = {f'student.{key}': value for key, value in student.state_dict().items()}
     state['objectives.cast.projector.weight'] = torch.ones(1)
