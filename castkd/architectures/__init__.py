@@ -4,6 +4,7 @@ from castkd.architectures.deeplab import BACKBONES, deeplabv3plus
 from castkd.architectures.dinov2 import dinov2_mask2former
 from castkd.architectures.foundation import (
     FOUNDATION_FEATURE,
+    FOUNDATION_LAYERS,
     MMDET_FOUNDATION_FEATURE,
     foundation_segmentor,
 )
@@ -22,6 +23,7 @@ from castkd.architectures.two_stage import faster_rcnn, mask_rcnn
 __all__ = [
     'BACKBONES',
     'FOUNDATION_FEATURE',
+    'FOUNDATION_LAYERS',
     'HEADS',
     'MMDET_FOUNDATION_FEATURE',
     'atss',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from mmengine.dist import is_distributed
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
+from castkd.activation_checkpointing import checkpoint_activations
 from castkd.adapters import (
     adapter_for,
     frozen_batch_statistics,
@@ -52,6 +53,9 @@ class Distiller(BaseModel):
         data_preprocessor: Image preprocessing of all views; None wraps the student's own.
         student_checkpoint: File of the student's first weights (a distiller's or a plain model's), loaded strictly.
         classes: The student's class names, compared with the teachers'.
+        activation_checkpointing: Paths of the student's modules, ``*`` for anything, whose activations are computed
+            again in the backward run in place of being kept: less memory for more time, see
+            :func:`~castkd.activation_checkpointing.checkpoint_activations`.
         init_cfg: As of every mm model.
 
     Shape:
@@ -73,6 +77,7 @@ class Distiller(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         student_checkpoint: str | None = None,
         classes: tuple[str, ...] | None = None,
+        activation_checkpointing: Sequence[str] = (),
         init_cfg: dict | None = None,
     ) -> None:
         network = build_model(student)
@@ -87,6 +92,7 @@ class Distiller(BaseModel):
             {name: build_model(objective) for name, objective in (objectives or {}).items()}
         )
         self.pseudo_labeler = build_model(pseudo_labeler)
+        checkpoint_activations(network, activation_checkpointing)
         self.student_checkpoint = student_checkpoint
         self.classes = tuple(classes) if classes else None
         self.register_buffer('step', torch.zeros((), dtype=torch.long))

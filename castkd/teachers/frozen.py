@@ -26,8 +26,8 @@ class FrozenTeacher(Teacher):
         classes: See :class:`~castkd.teachers.base.Teacher`.
         class_mapping: See :class:`~castkd.teachers.base.Teacher`.
         input_scale: See :class:`~castkd.teachers.base.Teacher`.
-        batch_statistics: Normalise with mean and variance of the batch, as a network in train mode does, in place of the
-            stored ones (what the authors of MGD do). The stored ones stay as they are, and dropout stays off.
+        batch_statistics: Normalise with mean and variance of the batch, as a network in train mode does, in place of
+            the stored ones (what the authors of MGD do). The stored ones stay as they are, and dropout stays off.
         student: The distiller's student; not used here.
     """
 

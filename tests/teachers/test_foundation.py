@@ -1,12 +1,15 @@
 """The foundation teacher: boxes from names, masks from boxes, their losses, and its places in a distiller."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
 
 from castkd.adapters import adapter_for
-from castkd.architectures import FOUNDATION_FEATURE, foundation_segmentor
+from castkd.architectures import FOUNDATION_FEATURE, FOUNDATION_LAYERS, foundation_segmentor
 from castkd.errors import CheckpointError, ConfigError
 from castkd.registry import build_model
 from castkd.structures import Pass
@@ -505,6 +508,30 @@ def test_it_is_adapted_as_the_student_of_a_distiller(tokenizer):
     again = build_model(dict(type='castkd.Distiller', student=tiny_foundation(tokenizer)))
     state = {key: value for key, value in model.state_dict().items() if 'objectives' not in key}
     again.load_state_dict(state)
+
+
+def test_a_teacher_in_less_memory_learns_the_same(tokenizer):
+    patterns = FOUNDATION_LAYERS
+    config = adapted(tiny_foundation(tokenizer), FOUNDATION_FEATURE)
+    plain, frugal = (
+        build_model(config),
+        build_model({**config, 'activation_checkpointing': patterns}),
+    )
+    frugal.load_state_dict(plain.state_dict())
+    inputs, samples = make_batch(['sup', 'sup_strong', 'unsup_teacher', 'unsup_student'], size=128)
+    kept, gradients = [], []
+    for model in (plain, frugal):
+        sizes = []
+        torch.manual_seed(0)
+        with saved_tensors_hooks(
+            lambda value, sizes=sizes: sizes.append(value.numel()) or value, lambda value: value
+        ):
+            losses = model.train()(inputs, copy.deepcopy(samples), mode='loss')
+            model.parse_losses(losses)[0].backward()
+        kept.append(sum(sizes))
+        gradients.append({name: value.grad for name, value in model.named_parameters()})
+    assert kept[1] < kept[0]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
 
 
 def test_the_contrast_alone_trains_the_image_backbone(tokenizer):
