@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -286,13 +287,17 @@ def _check_same_config(recipe: Recipe, manifests: Mapping[int, Manifest]) -> Non
                 texts[first].read_text(encoding='utf-8'), path.read_text(encoding='utf-8')
             )
             for key, (one, other) in pairs.items():
-                # The seed itself may stand anywhere in a value.
-                if one.replace(str(first), '{seed}') != other.replace(str(seed), '{seed}'):
+                if _without_seed(one, first) != _without_seed(other, seed):
                     raise DataError(
                         f'seeds {first} and {seed} trained stage {stage.name!r} with different configs: {key} '
                         f'({one} and {other}); use one --work-dir per config, or remove '
                         f'{str(manifests[seed].work_dir / stage.name)!r} and make it again'
                     )
+
+
+def _without_seed(value: str, seed: int) -> str:
+    """Return a value without the seed, which may stand anywhere in it as a number of its own."""
+    return re.sub(rf'(?<![\d.]){seed}(?!\d|\.\d)', '{seed}', value)
 
 
 def _short_quality(quality: Mapping[str, Any]) -> dict[str, Any]:

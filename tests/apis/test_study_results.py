@@ -186,9 +186,9 @@ def test_facts_that_differ_between_seeds_are_listed(tmp_path):
 
 
 def test_seeds_that_were_trained_differently_are_not_one_study(tmp_path):
-    write_seed(tmp_path / 'seed0', 0, lr=0.1)
-    write_seed(tmp_path / 'seed1', 1, lr=0.2)
-    folders = {seed: tmp_path / f'seed{seed}' for seed in (0, 1)}
-    words = r"seeds 0 and 1 trained stage 'base' with different configs: lr \(0.1 and 0.2\)"
+    write_seed(tmp_path / 'seed1', 1, lr=0.1)
+    write_seed(tmp_path / 'seed2', 2, lr=0.2)
+    folders = {seed: tmp_path / f'seed{seed}' for seed in (1, 2)}
+    words = r"seeds 1 and 2 trained stage 'base' with different configs: lr \(0.1 and 0.2\)"
     with pytest.raises(DataError, match=words):
         collect(recipe_of(tmp_path), folders)

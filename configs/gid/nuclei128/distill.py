@@ -9,7 +9,7 @@ model = dict(
         big=dict(
             model=_base_.teacher,
             classes=_base_.classes,
-            checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_1200.pth',
+            checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_2400.pth',
         )
     ),
     objectives=dict(
