@@ -8,4 +8,4 @@ pseudo = dict(
     _base_.pseudo_dataset, ann_file='work_dirs/cast_nuclei128_2pct/label_adapted/annotations.json'
 )
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))
-train_cfg = dict(max_iters=2000)
+train_cfg = dict(max_iters=1500)
