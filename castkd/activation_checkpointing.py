@@ -5,23 +5,23 @@ Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from castkd.errors import ConfigError, near_names
 
 
 def checkpoint_activations(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Make modules of a network keep their inputs alone in training, and run again in the backward run.
+    """Make modules of a network keep their inputs alone for a backward run, and run again in it.
 
-    Losses, gradients and random numbers stay what they are. Predictions are not touched.
+    Losses, gradients and random numbers stay what they are. Runs without gradients are not touched.
 
     Args:
         network: The network; it is changed in place.
@@ -52,9 +52,14 @@ def checkpoint_activations(network: nn.Module, patterns: Sequence[str]) -> None:
             _recompute(network.get_submodule(name), name)
 
 
+def recomputed_modules(network: nn.Module) -> Iterator[nn.Module]:
+    """Give the modules of a network that run again in the backward run."""
+    return (module for module in network.modules() if isinstance(module, _Recomputed))
+
+
 def _recompute(module: nn.Module, name: str) -> None:
     for inner, part in module.named_modules():
-        if isinstance(part, _NormBase) and part.track_running_stats:
+        if isinstance(part, _BatchNorm) and part.track_running_stats:
             raise ConfigError(
                 f'activation_checkpointing: {name!r} has the norm {inner or "itself"!r}, whose running statistics '
                 'would count each batch twice; choose modules without batch norm'
@@ -67,10 +72,8 @@ def _recompute(module: nn.Module, name: str) -> None:
 class _Recomputed:
     """What a chosen module becomes in addition to what it is."""
 
-    training: bool
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as any module
         run = partial(super().forward, **kwargs)
-        if not (self.training and torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return run(*args)
         return checkpoint(run, *args, use_reentrant=False)

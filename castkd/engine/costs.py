@@ -1,13 +1,13 @@
 """What a training step and a prediction cost on any machine: operations and memory, counted on one image.
 
 Networks are run for real, on the device that is there, as a step runs them; nothing is trained. Operations of a
-backward run are taken as twice those of the forward run of what trains. What objectives compute themselves is not
-counted.
+backward run are taken as twice those of the forward run of what trains, and once those of what is recomputed in it.
+What objectives compute themselves is not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from castkd.activation_checkpointing import recomputed_modules
 from castkd.errors import DataError
 from castkd.structures import Pass, Step, source_view
 
@@ -169,10 +170,16 @@ def count_run(network: nn.Module, run: Callable[[], object], *, grad: bool = Tru
     """
     counter = operation_counter()
     kept = _Kept(network)
-    with counter, _frozen_part(network, counter) as frozen, torch.set_grad_enabled(grad), kept:
+    with (
+        counter,
+        _part(_frozen_modules(network), counter) as frozen,
+        _part(recomputed_modules(network), counter) as recomputed,
+        torch.set_grad_enabled(grad),
+        kept,
+    ):
         run()
     forward = float(counter.get_total_flops())
-    backward = 2.0 * (forward - sum(frozen)) if grad else 0.0
+    backward = 2.0 * (forward - sum(frozen)) + sum(recomputed) if grad else 0.0
     return RunCost(forward, backward, float(kept.bytes))
 
 
@@ -208,12 +215,12 @@ def _unpack(kept: None) -> Tensor:
 
 
 @contextmanager
-def _frozen_part(network: nn.Module, counter: FlopCounterMode) -> Iterator[list[float]]:
-    """Give a list that fills with the operations of parts without any weight that trains."""
+def _part(modules: Iterable[nn.Module], counter: FlopCounterMode) -> Iterator[list[float]]:
+    """Give a list that fills with the operations of modules, none of which is inside another."""
     counts: list[float] = []
     started: list[float] = []
     with ExitStack() as stack:
-        for module in _frozen_modules(network):
+        for module in modules:
             before = module.register_forward_pre_hook(
                 lambda *_: started.append(counter.get_total_flops())
             )
@@ -226,7 +233,7 @@ def _frozen_part(network: nn.Module, counter: FlopCounterMode) -> Iterator[list[
 
 
 def _frozen_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """Give the largest parts that have weights, none of which trains."""
+    """Give the largest modules that have weights, none of which trains."""
     weights = list(module.parameters())
     if weights and not any(value.requires_grad for value in weights):
         yield module

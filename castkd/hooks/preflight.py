@@ -58,7 +58,7 @@ class TeacherPreflight(Hook):
             return
         distiller.train()
         for name, teacher in distiller.teachers.items():
-            _check_frozen(name, teacher.model)
+            check_frozen(name, teacher.model)
         floors = _floors(self.floor, distiller.teachers)
         # One process scores, all learn of it: each has to stop when one does, or the others would wait for it.
         outcome = [self._scores(runner) if is_main_process() else None]
@@ -95,7 +95,12 @@ class TeacherPreflight(Hook):
         return scores, None
 
 
-def _check_frozen(name: str, network: nn.Module) -> None:
+def check_frozen(name: str, network: nn.Module) -> None:
+    """Check that nothing of a teacher's network trains.
+
+    Raises:
+        TrainingError: When a parameter requires a gradient, or a module is in train mode.
+    """
     moving = [key for key, parameter in network.named_parameters() if parameter.requires_grad]
     if moving:
         raise TrainingError(

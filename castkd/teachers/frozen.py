@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.errors import ConfigError
@@ -27,7 +27,7 @@ class FrozenTeacher(Teacher):
         class_mapping: See :class:`~castkd.teachers.base.Teacher`.
         input_scale: See :class:`~castkd.teachers.base.Teacher`.
         batch_statistics: Normalise with mean and variance of the batch, as a network in train mode does, in place of
-            the stored ones (what the authors of MGD do). The stored ones stay as they are, and dropout stays off.
+            the stored ones, which are dropped (what the authors of MGD do). Dropout stays off.
         student: The distiller's student; not used here.
     """
 
@@ -45,7 +45,6 @@ class FrozenTeacher(Teacher):
         student: nn.Module | None = None,
     ) -> None:
         del student
-        self.batch_statistics = batch_statistics  # before super(), which freezes
         if not checkpoint:
             raise ConfigError(
                 'FrozenTeacher: checkpoint names no file; a teacher from random weights teaches nothing'
@@ -54,18 +53,9 @@ class FrozenTeacher(Teacher):
             model, classes=classes, class_mapping=class_mapping, input_scale=input_scale
         )
         self.checkpoint = Path(checkpoint)
+        self.batch_statistics = batch_statistics
         self.allow_missing = tuple(allow_missing)
         self.allow_unexpected = tuple(allow_unexpected)
-
-    def freeze(self) -> None:
-        """See :class:`~castkd.teachers.base.Teacher`; norms that shall use statistics of the batch do so."""
-        super().freeze()
-        if not self.batch_statistics:
-            return
-        for module in self.model.modules():
-            if isinstance(module, _NormBase):
-                module.train()
-                module.track_running_stats = False  # neither read nor written any more
 
     def load(self) -> None:
         """Load the weights strictly.
@@ -86,6 +76,8 @@ class FrozenTeacher(Teacher):
         classes = {key.lower(): value for key, value in meta.items()}.get('classes')
         if self.classes is None and classes:
             self.classes = tuple(classes)
+        if self.batch_statistics:
+            _forget_statistics(self.model)
         self.freeze()
 
     def match_classes(self, student_classes: tuple[str, ...]) -> None:
@@ -100,3 +92,10 @@ class FrozenTeacher(Teacher):
     def provenance(self) -> dict:
         """Return file and SHA-256."""
         return {'file': str(self.checkpoint), 'sha256': sha256(self.checkpoint)}
+
+
+def _forget_statistics(network: nn.Module) -> None:
+    """Make batch norms use the batch's statistics in eval mode, as those without stored ones do."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean = module.running_var = None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import nn
 
+from castkd.activation_checkpointing import checkpoint_activations
 from castkd.distiller import Distiller
 from castkd.engine.costs import (
     count_prediction,
@@ -48,6 +49,16 @@ def test_frozen_parts_have_no_backward_run():
     assert cost.forward == 2 * 3 * (4 * 8 + 8 * 2)
     assert cost.backward == 2 * 2 * 3 * 8 * 2
     assert cost.saved == 4 * 3 * 8
+
+
+def test_recomputed_parts_run_again_and_keep_their_input():
+    network = nn.Sequential(nn.Linear(8, 16), nn.Sequential(nn.Linear(16, 16), nn.Tanh()))
+    checkpoint_activations(network, ['1'])
+    cost = count_run(network, lambda: network(torch.ones(2, 8)))
+    first, second = 2 * 2 * 8 * 16, 2 * 2 * 16 * 16
+    assert cost.forward == first + second
+    assert cost.backward == 2 * first + 3 * second
+    assert cost.saved == 4 * (2 * 8 + 2 * 16)  # the input of each layer, and no result of Tanh
 
 
 def test_a_run_without_gradient_keeps_nothing():
