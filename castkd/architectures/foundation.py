@@ -9,7 +9,7 @@ from castkd.architectures.parts import detector_preprocessor
 
 #: Tap of the image feature that CAST contrasts in this teacher: the last map of the detector's image backbone.
 FOUNDATION_FEATURE = 'detector.network.model.backbone[0][-1][0]'
-#: What keeps most of the memory of its training: paths for ``activation_checkpointing`` of the distiller.
+#: Its layers that take most memory in training: paths for ``activation_checkpointing`` of the distiller.
 FOUNDATION_LAYERS = (
     'detector.network.model.backbone.conv_encoder.model.*.layers.*.blocks.*',
     'detector.network.model.encoder.layers.*',

@@ -3,6 +3,9 @@ _base_ = ['./teacher.py', '../../_base_/methods/cast_labeled.py']
 from castkd.data_configs import labeled_only
 
 model = dict(
-    student=_base_.teacher, classes=_base_.classes, objectives=dict(cast=dict(_base_.contrast))
+    student=_base_.teacher,
+    classes=_base_.classes,
+    activation_checkpointing=_base_.recomputed,
+    objectives=dict(cast=dict(_base_.contrast)),
 )
 train_dataloader = labeled_only(_base_.labeled_dataset, 8)
