@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from castkd.adapters import frozen_batch_statistics
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.errors import ConfigError
 from castkd.registry import MODELS
+from castkd.structures import Pass, PassResult
 from castkd.teachers.base import Teacher
+
+
+@contextmanager
+def _batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Let batch norms use the batch's statistics, and keep their own, while the context is open."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.train()
+    try:
+        with frozen_batch_statistics(network):
+            yield
+    finally:
+        for norm in norms:
+            norm.eval()
 
 
 @MODELS.register_module()
@@ -27,7 +44,8 @@ class FrozenTeacher(Teacher):
         class_mapping: See :class:`~castkd.teachers.base.Teacher`.
         input_scale: See :class:`~castkd.teachers.base.Teacher`.
         batch_statistics: Normalise with mean and variance of the batch, as a network in train mode does, in place of
-            the stored ones, which are dropped (what the authors of MGD do). Dropout stays off.
+            the stored ones, which stay as they are (the authors of MGD do the former). Dropout stays off, and a
+            single image, as when the teacher is judged, has the stored ones.
         student: The distiller's student; not used here.
     """
 
@@ -76,9 +94,13 @@ class FrozenTeacher(Teacher):
         classes = {key.lower(): value for key, value in meta.items()}.get('classes')
         if self.classes is None and classes:
             self.classes = tuple(classes)
-        if self.batch_statistics:
-            _forget_statistics(self.model)
         self.freeze()
+
+    def run(self, request: Pass, inputs: Tensor, samples: list) -> PassResult:
+        """Run the network for one pass, see :class:`~castkd.teachers.base.Teacher`."""
+        by_batch = self.batch_statistics and len(inputs) > 1
+        with _batch_statistics(self.model) if by_batch else nullcontext():
+            return super().run(request, inputs, samples)
 
     def match_classes(self, student_classes: tuple[str, ...]) -> None:
         """Compare with the student's classes, see :class:`~castkd.teachers.base.Teacher`."""
@@ -92,10 +114,3 @@ class FrozenTeacher(Teacher):
     def provenance(self) -> dict:
         """Return file and SHA-256."""
         return {'file': str(self.checkpoint), 'sha256': sha256(self.checkpoint)}
-
-
-def _forget_statistics(network: nn.Module) -> None:
-    """Make batch norms use the batch's statistics in eval mode, as those without stored ones do."""
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.running_mean = module.running_var = None

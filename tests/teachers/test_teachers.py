@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from castkd.adapters import adapter_for
 from castkd.errors import CheckpointError, ConfigError
 from castkd.hooks.preflight import check_frozen
 from castkd.registry import MODELS, build_model
+from castkd.structures import Pass
 from castkd.teachers import EMATeacher, FrozenTeacher, Teacher, TeacherBank
 from castkd.teachers.normalization import InputConverter
-from tests.builders import make_batch, tiny_mask2former
+from tests.builders import make_batch, tiny_mask2former, tiny_segmentor
+from tests.segmentation import semantic_batch, teacher_file
 
 
 @pytest.fixture(scope='module')
@@ -56,19 +59,28 @@ def test_frozen_teacher_is_the_file_and_frozen(student, checkpoint):
 
 
 @pytest.mark.parametrize('from_batch', [False, True])
-def test_norms_use_stored_statistics_or_those_of_the_batch(tmp_path, from_batch):
-    network = Batch(1)
-    path = tmp_path / 'teacher.pth'
-    torch.save({'state_dict': network.state_dict()}, path)
-    teacher = FrozenTeacher(Batch(0), str(path), batch_statistics=from_batch)
+@pytest.mark.parametrize('images', [1, 3])
+def test_norms_use_stored_statistics_or_those_of_a_batch(tmp_path, from_batch, images):
+    config = dict(
+        teacher_file(tmp_path / 'teacher.pth', 0),
+        classes=('a', 'b', 'c'),
+        batch_statistics=from_batch,
+    )
+    teacher = TeacherBank({'big': config}, build_model(tiny_segmentor()))['big']
     teacher.load()
-    values = torch.tensor([[2.0, 5.0], [4.0, 5.5], [9.0, 3.0]])
-    centre = values.mean(0) if from_batch else torch.ones(2)
-    scale = values.var(0, unbiased=False) if from_batch else torch.ones(2)
-    expected = (values - centre) / (scale + 1e-5).sqrt()
-    for _ in range(2):  # a run moves nothing
-        torch.testing.assert_close(teacher.model.norm(values), expected)
-    check_frozen('teacher', teacher.model)
+    teacher.connect(build_model(tiny_segmentor()), ('a', 'b', 'c'))
+    plain = copy.deepcopy(teacher.model)
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(from_batch and images > 1)
+    inputs, samples = semantic_batch(labeled=images)
+    with torch.no_grad():
+        expected = adapter_for(plain).dense(plain, inputs['sup'], samples['sup'])
+    before = teacher.fingerprint()
+    found = teacher.run(Pass('big', 'sup', 'dense', grad=False), inputs['sup'], samples['sup'])
+    torch.testing.assert_close(found.outputs, expected)
+    assert teacher.fingerprint() == before
+    check_frozen('big', teacher.model)
 
 
 def test_distiller_checkpoint_gives_its_student(student, tmp_path):
