@@ -26,6 +26,9 @@ DETECTORS = {
     'gid_faster_rcnn_voc': 'FasterRCNN',
 }
 WEIGHTS = dict(feature_weight=5e-4, relation_weight=40.0, class_weight=0.1, box_weight=1.0)
+SEMI_SUPERVISED = 'gid_nuclei128_10pct', 'gid_retinanet_coco_10pct'
+# Where networks start from random weights.
+LIGHT_RELATION = dict(WEIGHTS, relation_weight=4.0)
 
 
 @pytest.fixture(scope='module', params=DETECTORS)
@@ -70,8 +73,11 @@ def test_networks_are_built_and_planned(recipe):
     """On the meta device: shapes and wiring without weights."""
     name, stages = recipe
     unlabelled = 'unlabeled' in stages['distill'].config['train_dataloader']['dataset']['sources']
-    assert unlabelled == (name in ('gid_nuclei128_10pct', 'gid_retinanet_coco_10pct'))
-    views = ['sup', 'unsup_teacher'] if unlabelled else ['sup']
+    assert unlabelled == (name in SEMI_SUPERVISED)
+    expected = {('big', 'sup'): 'dense', ('student', 'sup'): 'loss'}
+    if unlabelled:
+        # Each network once per image: labels come from the run that the student is compared with.
+        expected |= {('big', 'unsup_teacher'): 'predict', ('student', 'unsup_student'): 'loss'}
     for stage_name, stage in stages.items():
         with torch.device('meta'):
             distiller = MODELS.build(copy.deepcopy(stage.config['model']))
@@ -80,13 +86,12 @@ def test_networks_are_built_and_planned(recipe):
             assert runs == {('student', 'sup'): 'loss'}
             continue
         assert type(distiller.student).__name__ == DETECTORS[recipe[0]]
-        expected = {(network, view): 'dense' for network in ('big', 'student') for view in views}
-        assert runs == {**expected, ('student', 'sup'): 'loss'}
+        assert runs == expected
         gid = distiller.objectives['gid']
         found = {
             key: getattr(gid, key, None) or getattr(gid.response, key, None) for key in WEIGHTS
         }
-        assert found == WEIGHTS
+        assert found == (LIGHT_RELATION if name == 'gid_nuclei128_10pct' else WEIGHTS)
         channels = [
             distiller.student.neck.out_channels,
             distiller.teachers['big'].model.neck.out_channels,
@@ -114,8 +119,8 @@ def test_ablation_switches_parts_off():
     check_configs(stages, 'ablation')
     parts = dict(feature=['feature_weight'], relation=['relation_weight'])
     parts['response'] = ['class_weight', 'box_weight']
-    rows = dict(labeled=list(parts), feature_response=['feature', 'response'])
-    rows |= {name: [name] for name in parts}
+    rows = dict(labeled=list(parts), heavy_relation=list(parts))
+    rows |= dict(feature_response=['feature', 'response'], **{name: [name] for name in parts})
     for name, kept in rows.items():
         config = stages[name]
         gid = config['model']['objectives']['gid']
@@ -123,5 +128,14 @@ def test_ablation_switches_parts_off():
         assert {key for key in WEIGHTS if gid[key]} == weights, name
         assert config['train_dataloader'] == stages['supervised']['train_dataloader']
         assert config['model']['student'] == stages['supervised']['model']['student']
-        assert not gid['unlabeled_views']
-    assert stages['distill']['model']['objectives']['gid']['unlabeled_views'] == ['unsup_teacher']
+        assert 'unsup' not in config['model']['objectives']
+    assert stages['heavy_relation']['model']['objectives']['gid']['relation_weight'] == 40.0
+    alone = stages['pseudo_label']['model']
+    assert not any(alone['objectives']['gid'][key] for key in WEIGHTS)
+    assert alone['objectives']['unsup'] == stages['distill']['model']['objectives']['unsup']
+    assert stages['unlabeled']['model']['objectives']['unsup']['weight'] == 0.0
+    for name in ('pseudo_label', 'unlabeled', 'distill'):
+        assert set(stages[name]['train_dataloader']['batch_sampler']['counts']) == {
+            'labeled',
+            'unlabeled',
+        }

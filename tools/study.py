@@ -36,7 +36,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help='where everything goes, seed0, seed1, ... in it (default: work_dirs/CONFIG_study)',
     )
     add('--resume', action='store_true', help='go on with seeds that were broken off')
-    add('--stage', nargs='+', metavar='NAME', help='run these stages of the recipe alone')
+    add(
+        '--stage',
+        nargs='+',
+        action='extend',
+        metavar='NAME',
+        help='run these stages of the recipe alone',
+    )
     add('--amp', action='store_true', help='automatic mixed precision')
     add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as of tools/train.py')
     add(

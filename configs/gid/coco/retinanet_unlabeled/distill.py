@@ -1,5 +1,6 @@
-# The student by GID on labelled and unlabelled images, as many of each (an extension of the paper).
-_base_ = ['../retinanet/base.py', '../../../_base_/methods/gid_unlabeled.py']
+# The student by GID on labelled and unlabelled images, as many of each, with the teacher's labels on the latter (an
+# extension of the paper).
+_base_ = ['../retinanet/base.py', '../../../_base_/methods/gid_pseudo_label.py']
 
 model = dict(
     student=_base_.student,
