@@ -119,7 +119,7 @@ install_mmcv() {
   local target wanted
   target=$(mmcv_target)
   wanted=$(grep '^onedl-mmcv==' requirements/mm.txt)
-  say "mmcv's operators for $target: compiled once, about 7 minutes on 2 cores; pip keeps the result"
+  say "mmcv's operators for $target: compiled once, 10 to 20 minutes on 2 cores; pip keeps the result"
   target=${target%% *}
   export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}
   if [[ $target == cuda ]]; then export FORCE_CUDA=1; else export FORCE_CUDA=0 CUDA_VISIBLE_DEVICES=; fi

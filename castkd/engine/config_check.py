@@ -137,7 +137,11 @@ def join_problems(owner: str, problems: list[str]) -> str:
 def config_problems(config: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a training config, one line per problem, each starting with its dotted key."""
     scope = config.get('default_scope') or 'mmengine'
-    problems = [*_top_level_problems(config), *_plain_section_problems(config)]
+    problems = [
+        *_top_level_problems(config),
+        *_plain_section_problems(config),
+        *_schedule_problems(config),
+    ]
     for key, registry in _TOP_REGISTRIES.items():
         if key in config:
             problems += _walk(config[key], key, registry, scope)
@@ -182,6 +186,24 @@ def _plain_section_problems(config: Mapping[str, Any]) -> Problems:
         if isinstance(section, Mapping):
             for name in set(section) - _LOADER_KEYS:
                 yield f'{key}.{name}: a dataloader has no such key; {near_names(name, _LOADER_KEYS)}'
+
+
+def _schedule_problems(config: Mapping[str, Any]) -> Problems:
+    """Find schedules that end before they begin: mmengine's error names no key."""
+    schedulers, loop = config.get('param_scheduler'), config.get('train_cfg')
+    if not isinstance(schedulers, (list, tuple)) or not isinstance(loop, Mapping):
+        return
+    for index, item in enumerate(schedulers):
+        if not isinstance(item, Mapping):
+            continue
+        length = f'max_{"epochs" if item.get("by_epoch", True) else "iters"}'
+        begin, end = item.get('begin', 0), item.get('end', loop.get(length))
+        if isinstance(begin, int) and isinstance(end, int) and begin >= end:
+            owner = 'its end' if 'end' in item else f'train_cfg.{length}'
+            yield (
+                f'param_scheduler.{index}: begins at {begin} and is over by {end} ({owner}); begin it '
+                'earlier (a shorter warm-up before it) or train longer'
+            )
 
 
 def _walk(value: Any, path: str, registry: Registry, scope: str) -> Problems:  # noqa: ANN401

@@ -194,6 +194,24 @@ def test_validation_keys_go_together():
     assert problem.startswith('val_dataloader: missing')
 
 
+def test_a_schedule_that_is_over_before_it_begins_is_told():
+    config = copy.deepcopy(GOOD)
+    warm_up = {'type': 'LinearLR', 'start_factor': 0.1, 'begin': 0, 'end': 3, 'by_epoch': False}
+    decay = {'type': 'PolyLR', 'power': 0.9, 'begin': 3, 'by_epoch': False}
+    config['param_scheduler'] = [warm_up, decay]
+    assert config_problems(config) == [
+        'param_scheduler.1: begins at 3 and is over by 3 (train_cfg.max_iters); begin it earlier '
+        '(a shorter warm-up before it) or train longer'
+    ]
+    config['train_cfg']['max_iters'] = 4
+    assert config_problems(config) == []
+    decay.update(begin=4, end=2)
+    assert 'begins at 4 and is over by 2 (its end)' in config_problems(config)[0]
+    decay.update(by_epoch=True)
+    decay.pop('end')
+    assert config_problems(config) == []
+
+
 def test_keys_that_the_surrounding_code_takes_out_are_no_problem():
     config = with_change('model.student.backbone.norm_cfg', {'type': 'BN', 'requires_grad': False})
     config['param_scheduler'][0]['convert_to_iter_based'] = True
