@@ -117,13 +117,20 @@ def print_summary(summary: dict) -> None:
     if quality is None:
         return
     title = f'against the reference, {quality["images"]} images, IoU {quality["iou_thr"]}'
-    table = Table('instances', 'predicted', 'real', 'precision', 'recall', title=title)
+    rates = {
+        'precision': 'precision',
+        'recall': 'recall',
+        'recall_75': 'recall, IoU 0.75',
+        'mean_iou': 'IoU of the right',
+        'area_ratio': 'their area / real',
+    }
+    table = Table('instances', 'predicted', 'real', *rates.values(), title=title)
     rows = [('all', quality), *quality['by_size'].items()]
     rows += [(f'{row["from"]} to {row["to"] - 1} pixels', row) for row in quality['by_area']]
     rows += [(f'score > {row["above"]}', row) for row in quality['by_score']]
     for name, row in rows:
-        rates = ['-' if row[key] is None else f'{row[key]:.3f}' for key in ('precision', 'recall')]
-        table.add_row(name, str(row['predictions']), str(row['instances']), *rates)
+        numbers = ['-' if row[key] is None else f'{row[key]:.3f}' for key in rates]
+        table.add_row(name, str(row['predictions']), str(row['instances']), *numbers)
     console.print(table)
 
 

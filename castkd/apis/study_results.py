@@ -29,7 +29,17 @@ from castkd.visualization.report import (
 # Beside the first metric, of which every seed is shown.
 _MORE_METRICS = 1
 _DIGITS = 6
-_QUALITY = ('images', 'iou_thr', 'precision', 'recall', 'predictions', 'instances')
+_QUALITY = (
+    'images',
+    'iou_thr',
+    'precision',
+    'recall',
+    'recall_75',
+    'mean_iou',
+    'area_ratio',
+    'predictions',
+    'instances',
+)
 _MAP_QUALITY = ('images', 'mIoU', 'accuracy', 'share')
 
 
@@ -309,7 +319,8 @@ def _short_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
         key: [{name: _rounded(value) for name, value in row.items()} for row in quality[key]]
         for key in ('by_score', 'by_area')
     }
-    return {**{name: _rounded(quality[name]) for name in _QUALITY}, **rows}
+    # Labels made by an earlier version were not compared in all of these.
+    return {**{name: _rounded(quality[name]) for name in _QUALITY if name in quality}, **rows}
 
 
 def _common(values: Sequence[Any]) -> Any:  # noqa: ANN401 - numbers or dicts of them

@@ -154,7 +154,7 @@ def describe_labels(summary: Mapping[str, Any]) -> str:
         made = f'{summary["num_instances"]} pseudo-labels on'
         without = summary['num_images_without_instances']
     quality = _numbers(summary.get('quality') or {})
-    names = ('precision', 'recall', 'mIoU', 'accuracy')
+    names = ('precision', 'recall', 'mean_iou', 'area_ratio', 'mIoU', 'accuracy')
     rates = [f'{name} {quality[name]:.3f}' for name in names if name in quality]
     return f'{made} {summary["num_images"]} images ({without} without any)' + (
         f'; against the reference: {", ".join(rates)}' if rates else ''

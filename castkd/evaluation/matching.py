@@ -16,6 +16,8 @@ from castkd.datasets.pseudo_store import encode_masks
 # COCO's bounds in pixels: small below 32 x 32, large from 96 x 96.
 SIZE_BOUNDS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}
 SCORE_STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# From this overlap on, a found instance also has its outline right.
+_STRICT_IOU = 0.75
 
 
 def to_run_lengths(masks: Any) -> list[dict]:  # noqa: ANN401 - every form of masks in the mm packages
@@ -49,11 +51,13 @@ class Matches:
 
     Attributes:
         target: Index of the ground-truth instance that each prediction found, -1 for none, (P,).
+        overlap: Intersection over union of the two, 0 for none, (P,).
         ignored: Predictions that found nothing but lie in a crowd region and count neither way, (P,) bool.
         found: Whether each ground-truth instance was found, (G,) bool; crowd regions never are.
     """
 
     target: np.ndarray
+    overlap: np.ndarray
     ignored: np.ndarray
     found: np.ndarray
 
@@ -89,6 +93,7 @@ def match_instances(
     scores, labels, truth_labels = _array(pred_scores), _array(pred_labels), _array(gt_labels)
     crowd = np.zeros(len(truths), dtype=bool) if gt_crowd is None else _array(gt_crowd).astype(bool)
     target = np.full(len(predictions), -1)
+    reached = np.zeros(len(predictions))
     ignored = np.zeros(len(predictions), dtype=bool)
     found = np.zeros(len(truths), dtype=bool)
     if len(predictions) and len(truths):
@@ -98,14 +103,14 @@ def match_instances(
             free = np.where(found | crowd, 0.0, overlap[index])
             best = int(free.argmax())
             if free[best] >= iou_thr:
-                target[index], found[best] = best, True
+                target[index], reached[index], found[best] = best, free[best], True
             else:
                 ignored[index] = bool((overlap[index][crowd] >= iou_thr).any())
-    return Matches(target, ignored, found)
+    return Matches(target, reached, ignored, found)
 
 
 class PrecisionRecall:
-    """Precision and recall over many images, in all, by object size and above rising scores.
+    """Precision, recall and fit of the outlines over many images, in all, by object size and above rising scores.
 
     Args:
         iou_thr: Smallest mask overlap of a match, in (0, 1].
@@ -114,9 +119,10 @@ class PrecisionRecall:
     def __init__(self, iou_thr: float = 0.5) -> None:
         check_number('PrecisionRecall', 'iou_thr', iou_thr, low=0, high=1, low_open=True)
         self.iou_thr = iou_thr
-        # Per prediction: score, area, whether it is right. Per ground truth: area, score that found it or -1.
-        self._predictions: list[tuple[float, float, bool]] = []
-        self._truths: list[tuple[float, float]] = []
+        # Per prediction: score, area, whether it is right, its overlap and its area as a share of the true one.
+        self._predictions: list[tuple[float, float, bool, float, float]] = []
+        # Per ground truth: area, score that found it or -1, overlap.
+        self._truths: list[tuple[float, float, float]] = []
 
     def update(
         self,
@@ -134,29 +140,35 @@ class PrecisionRecall:
         matches = match_instances(
             pred_masks, scores, pred_labels, gt_masks, gt_labels, self.iou_thr, crowd
         )
-        found_by = np.full(len(crowd), -1.0)
-        right = matches.true_positive
-        found_by[matches.target[right]] = scores[right]
-        areas = region_areas(to_regions(pred_masks))
-        self._predictions += [
-            (float(scores[index]), areas[index], bool(right[index]))
-            for index in np.flatnonzero(~matches.ignored)
-        ]
-        areas = region_areas(to_regions(gt_masks))
-        self._truths += [(areas[index], float(found_by[index])) for index in np.flatnonzero(~crowd)]
+        found_by, reached = np.full(len(crowd), -1.0), np.zeros(len(crowd))
+        right, target = matches.true_positive, matches.target
+        found_by[target[right]], reached[target[right]] = scores[right], matches.overlap[right]
+        areas, true_areas = (
+            np.array(region_areas(to_regions(masks))) for masks in (pred_masks, gt_masks)
+        )
+        ratios = np.full(len(areas), np.nan)
+        ratios[right] = areas[right] / true_areas[target[right]]
+        columns = (scores, areas, right, matches.overlap, ratios)
+        self._predictions += list(
+            zip(*(column[~matches.ignored] for column in columns), strict=True)
+        )
+        columns = (true_areas, found_by, reached)
+        self._truths += list(zip(*(column[~crowd] for column in columns), strict=True))
 
     def compute(self) -> dict:
         """Return the numbers so far, ready for JSON.
 
         Returns:
-            ``precision`` and ``recall`` in [0, 1] (None without predictions or instances), ``predictions``,
+            ``precision`` and ``recall`` in [0, 1], ``recall_75``, the share of instances found with an overlap of at
+            least 0.75, ``mean_iou``, the mean overlap of the predictions that are right, ``area_ratio``, the median of
+            their areas in shares of the true ones (all None without predictions or instances), ``predictions``,
             ``instances`` (counts), ``by_size`` (the same per COCO size; the sizes of predictions for precision, of
             ground truth for recall), ``by_area`` (the same in finer bins that double, from ``from`` up to below ``to``
             pixels, without those where nothing is) and ``by_score`` (the same, with only the predictions whose score
             is above ``above``).
         """
-        predictions = np.array(self._predictions).reshape(-1, 3)
-        truths = np.array(self._truths).reshape(-1, 2)
+        predictions = np.array(self._predictions).reshape(-1, 5)
+        truths = np.array(self._truths).reshape(-1, 3)
         by_size = {
             name: _numbers_between(predictions, truths, bounds)
             for name, bounds in SIZE_BOUNDS.items()
@@ -178,14 +190,21 @@ class PrecisionRecall:
 
 
 def _numbers(predictions: np.ndarray, truths: np.ndarray, above: float = -0.5) -> dict:
-    precision = float(predictions[:, 2].mean()) if len(predictions) else None
-    recall = float((truths[:, 1] > above).mean()) if len(truths) else None
+    found = truths[:, 1] > above
+    right = predictions[predictions[:, 2] > 0]
     return {
-        'precision': precision,
-        'recall': recall,
+        'precision': _mean(predictions[:, 2]),
+        'recall': _mean(found),
+        'recall_75': _mean(found & (truths[:, 2] >= _STRICT_IOU)),
+        'mean_iou': _mean(right[:, 3]),
+        'area_ratio': float(np.median(right[:, 4])) if len(right) else None,
         'predictions': len(predictions),
         'instances': len(truths),
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _numbers_between(

@@ -108,6 +108,21 @@ def test_precision_and_recall_over_images():
     assert by_score[0.9]['recall'] == 0.0
 
 
+def test_the_fit_of_what_is_right():
+    numbers = PrecisionRecall()
+    # 16 pixels predicted for 20 real ones, 10 for 16; the third lies beside everything.
+    truths = strip((0, 10), (10, 18))
+    numbers.update(strip((0, 8), (10, 15), (18, 20)), [0.9, 0.5, 0.8], [0] * 3, truths, [0, 0])
+    result = numbers.compute()
+    assert (result['recall'], result['recall_75']) == (1.0, 0.5)
+    assert result['mean_iou'] == pytest.approx((0.8 + 0.625) / 2)
+    assert result['area_ratio'] == pytest.approx((0.8 + 0.625) / 2)
+    best = next(row for row in result['by_score'] if row['above'] == 0.6)
+    assert (best['recall'], best['recall_75'], best['mean_iou']) == (0.5, 0.5, pytest.approx(0.8))
+    nothing = PrecisionRecall().compute()
+    assert [nothing[name] for name in ('recall_75', 'mean_iou', 'area_ratio')] == [None] * 3
+
+
 def test_sizes_are_those_of_coco():
     numbers = PrecisionRecall()
     for side in (31, 32, 95, 96):
