@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from castkd.engine.config_check import check_configs
@@ -125,6 +126,10 @@ def test_rate_of_the_released_run():
     assert config['optim_wrapper']['optimizer']['lr'] == 0.02
 
 
+def heads_of(network):
+    return [network['decode_head'], network['auxiliary_head']]
+
+
 def test_camvid_study_differs_in_the_teacher_alone():
     """The labels that the teacher reads are what the last two rows differ in."""
     recipe = load_recipe(ROOT / 'configs' / 'lad' / 'study_camvid.py')
@@ -140,6 +145,11 @@ def test_camvid_study_differs_in_the_teacher_alone():
     models = {name: config['model'] for name, config in configs.items()}
     network = models['supervised']['student']
     assert last_head(network)['num_classes'] == 11
+    # A stage config that is used alone trains the same network.
+    alone = Config.fromfile(ROOT / 'configs' / 'lad' / 'camvid' / 'supervised.py')
+    assert alone.model.student == network
+    weights = [head['loss_decode']['class_weight'] for head in heads_of(network)]
+    assert weights == [alone.class_weight] * 2
     assert models['student']['student'] == models['cwd']['student'] == network
     assert models['student']['objectives'] == models['cwd']['objectives']
     teacher = dict(models['cwd']['teachers']['twin'])

@@ -9,6 +9,7 @@ from castkd.architectures.foundation import (
     foundation_segmentor,
 )
 from castkd.architectures.instance import mask2former, solov2
+from castkd.architectures.parts import pixel_loss
 from castkd.architectures.semantic import HEADS, label_assisted, resnet_segmentor, stdc
 from castkd.architectures.single_stage import (
     atss,
@@ -37,6 +38,7 @@ __all__ = [
     'mask2former',
     'mask_rcnn',
     'mobilenet_retinanet',
+    'pixel_loss',
     'pvt_v2_fpn',
     'resnet_segmentor',
     'retinanet',

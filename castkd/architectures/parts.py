@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: Mean and divisor of ImageNet's pixels, RGB in [0, 255].
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -99,11 +101,15 @@ def segmentor(*, test_cfg: dict | None = None, **parts: dict | list) -> dict:
     }
 
 
-def pixel_loss(weight: float = 1.0) -> dict:
-    """Return cross-entropy, averaged over the pixels that have a class; mmseg's default counts the others too."""
-    return {
-        'type': 'CrossEntropyLoss',
-        'use_sigmoid': False,
-        'avg_non_ignore': True,
-        'loss_weight': weight,
-    }
+def pixel_loss(weight: float = 1.0, class_weight: Sequence[float] | None = None) -> dict:
+    """Return mmseg's cross-entropy, averaged over the pixels that have a class; its default counts the others too.
+
+    Args:
+        weight: Factor of the loss.
+        class_weight: Weight of each class; the average is then weighted too.
+    """
+    loss = {'type': 'CrossEntropyLoss', 'use_sigmoid': False, 'loss_weight': weight}
+    if class_weight is None:
+        return {**loss, 'avg_non_ignore': True}
+    # mmseg then divides by the summed weights of the pixels that have a class, and fails if told to.
+    return {**loss, 'avg_non_ignore': False, 'class_weight': list(class_weight)}

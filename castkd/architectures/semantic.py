@@ -5,6 +5,8 @@ What they return are ordinary mmseg configs without anything of castkd in them, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from castkd.architectures.parts import (
     BATCH_NORM,
     DEPTHS,
@@ -35,6 +37,7 @@ def resnet_segmentor(
     auxiliary: bool = True,
     deep_stem: bool = False,
     dropout: float = 0.1,
+    class_weight: Sequence[float] | None = None,
     pretrained: str | None = None,
 ) -> dict:
     """Return an mmseg segmentor: a ResNet of stride 8 with a head behind it.
@@ -54,6 +57,7 @@ def resnet_segmentor(
             always.
         deep_stem: Whether three 3 x 3 convolutions stand for the first one of 7 x 7 (``ResNetV1c``).
         dropout: Share of the channels that the heads drop before their classifier, in [0, 1).
+        class_weight: Weight of each class in the cross-entropy of all heads, which is then a weighted mean.
         pretrained: Checkpoint of the backbone; None starts from random weights.
 
     Returns:
@@ -73,9 +77,17 @@ def resnet_segmentor(
     }
     widths = resnet_channels(depth, base_channels)
     shared = {'num_classes': num_classes, 'dropout_ratio': dropout}
-    decode = _decode_head({**own[head], **shared}, widths, 3, channels, 1.0)
-    smaller = {'type': 'FCNHead', 'num_convs': 1, 'concat_input': False, **shared}
-    second = _decode_head(smaller, widths, 2, max(channels // 2, 1), 0.4)
+    decode = _decode_head(
+        {**own[head], **shared, 'loss_decode': pixel_loss(1.0, class_weight)}, widths, 3, channels
+    )
+    smaller = {
+        'type': 'FCNHead',
+        'num_convs': 1,
+        'concat_input': False,
+        **shared,
+        'loss_decode': pixel_loss(0.4, class_weight),
+    }
+    second = _decode_head(smaller, widths, 2, max(channels // 2, 1))
     model = segmentor(
         backbone=_dilated_resnet(depth, base_channels, deep_stem, pretrained), decode_head=decode
     )
@@ -85,7 +97,7 @@ def resnet_segmentor(
     return {**model, 'auxiliary_head': second} if auxiliary else model
 
 
-def _decode_head(own: dict, widths: list[int], stage: int, channels: int, weight: float) -> dict:
+def _decode_head(own: dict, widths: list[int], stage: int, channels: int) -> dict:
     return {
         **own,
         'norm_cfg': BATCH_NORM,
@@ -93,7 +105,6 @@ def _decode_head(own: dict, widths: list[int], stage: int, channels: int, weight
         'in_channels': widths[stage],
         'in_index': stage,
         'channels': channels,
-        'loss_decode': pixel_loss(weight),
     }
 
 

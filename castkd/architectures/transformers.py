@@ -153,14 +153,10 @@ def _stages(
 
 
 def _head(num_classes: int, class_weight: Sequence[float] | None) -> dict:
-    loss = pixel_loss()
-    if class_weight is not None:
-        # mmseg then divides by the summed weights of the pixels that have a class, and fails if told to.
-        loss.update(class_weight=list(class_weight), avg_non_ignore=False)
     return {
         'in_index': [0, 1, 2, 3],
         'num_classes': num_classes,
         'dropout_ratio': 0.1,
         'align_corners': False,
-        'loss_decode': loss,
+        'loss_decode': pixel_loss(class_weight=class_weight),
     }

@@ -30,6 +30,13 @@ def test_logits_have_stride_8(head, depth, auxiliary):
     assert weights == [1.0, 0.4][: len(weights)]
 
 
+def test_class_weights_are_those_of_all_heads():
+    config = resnet_segmentor(3, base_channels=8, channels=16, class_weight=(1, 2, 4))
+    network = build_model(config)
+    weights = [network.decode_head, network.auxiliary_head]
+    assert [head.loss_decode.class_weight for head in weights] == [[1, 2, 4]] * 2
+
+
 def test_full_size_of_a_resnet_18():
     """The usual backbone: 11.18 M parameters."""
     network = build_model(resnet_segmentor(19, auxiliary=False))

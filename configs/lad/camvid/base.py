@@ -8,7 +8,14 @@ from castkd.architectures import label_assisted, resnet_segmentor
 from castkd.data_configs import labeled_only
 
 # The two paths of the teacher are to differ by the noise of the labels, not by dropout.
-network = resnet_segmentor(11, 'fcn', base_channels=16, channels=64, dropout=0.01)
+network = resnet_segmentor(
+    11,
+    'fcn',
+    base_channels=16,
+    channels=64,
+    dropout=0.01,
+    class_weight=_base_.class_weight,
+)
 twin = label_assisted(network)
 
 train_dataloader = dict(

@@ -4,11 +4,12 @@ _base_ = [
     '../../_base_/schedules/sgd_poly.py',
     '../../_base_/runtime/semantic.py',
 ]
-from castkd.architectures import deeplabv3plus
+from castkd.architectures import deeplabv3plus, pixel_loss
 
-student = deeplabv3plus(11, 'resnet18', width=0.25, channels=32)
-deeper = deeplabv3plus(11, 'resnet50', width=0.25, channels=48)
-wider = deeplabv3plus(11, 'wide_resnet50', width=0.1875, channels=48)
+common = dict(num_classes=11, loss=pixel_loss(class_weight=_base_.class_weight))
+student = deeplabv3plus(backbone='resnet18', width=0.25, channels=32, **common)
+deeper = deeplabv3plus(backbone='resnet50', width=0.25, channels=48, **common)
+wider = deeplabv3plus(backbone='wide_resnet50', width=0.1875, channels=48, **common)
 
 train_dataloader = dict(
     batch_size=12,

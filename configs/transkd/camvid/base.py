@@ -7,8 +7,9 @@ _base_ = [
 from castkd.architectures import segformer, stage_channels
 from castkd.data_configs import labeled_only
 
-student = segformer(11, embed_dims=16, depths=(1, 1, 1, 1), channels=64)
-teacher = segformer(11, embed_dims=32, depths=(2, 2, 2, 2), channels=128)
+common = dict(num_classes=11, class_weight=_base_.class_weight)
+student = segformer(embed_dims=16, depths=(1, 1, 1, 1), channels=64, **common)
+teacher = segformer(embed_dims=32, depths=(2, 2, 2, 2), channels=128, **common)
 widths = dict(student_channels=stage_channels(16), teacher_channels=stage_channels(32))
 teacher_file = 'work_dirs/transkd_camvid/teacher/iter_1200.pth'
 
