@@ -118,13 +118,15 @@ def print_summary(summary: dict) -> None:
         return
     title = f'against the reference, {quality["images"]} images, IoU {quality["iou_thr"]}'
     rates = {
-        'precision': 'precision',
+        'precision': 'prec.',
         'recall': 'recall',
-        'recall_75': 'recall, IoU 0.75',
-        'mean_iou': 'IoU of the right',
-        'area_ratio': 'their area / real',
+        'recall_75': 'at 0.75',
+        'mean_iou': 'IoU',
+        'area_ratio': 'area',
     }
-    table = Table('instances', 'predicted', 'real', *rates.values(), title=title)
+    caption = 'IoU and area (to the real one, median) of what is right; recall also at IoU 0.75'
+    table = Table('instances', 'found', 'real', *rates.values(), title=title, caption=caption)
+    table.columns[0].no_wrap = True
     rows = [('all', quality), *quality['by_size'].items()]
     rows += [(f'{row["from"]} to {row["to"] - 1} pixels', row) for row in quality['by_area']]
     rows += [(f'score > {row["above"]}', row) for row in quality['by_score']]

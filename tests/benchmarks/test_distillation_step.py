@@ -173,7 +173,8 @@ def test_stages_of_camvid_have_what_the_benchmark_reads(stage):
 @pytest.mark.parametrize(
     ('stage', 'size', 'views'),
     [
-        ('gid/nuclei128/distill', (128, 128), {'sup', 'unsup_teacher'}),
+        ('gid/nuclei128/distill', (128, 128), {'sup', 'unsup_teacher', 'unsup_student'}),
+        ('quickstart/gid/distill', (128, 256), {'sup', 'unsup_teacher'}),
         ('gid/coco/retinanet/distill', (800, 1344), {'sup'}),
     ],
 )
