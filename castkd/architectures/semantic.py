@@ -77,17 +77,10 @@ def resnet_segmentor(
     }
     widths = resnet_channels(depth, base_channels)
     shared = {'num_classes': num_classes, 'dropout_ratio': dropout}
-    decode = _decode_head(
-        {**own[head], **shared, 'loss_decode': pixel_loss(1.0, class_weight)}, widths, 3, channels
-    )
-    smaller = {
-        'type': 'FCNHead',
-        'num_convs': 1,
-        'concat_input': False,
-        **shared,
-        'loss_decode': pixel_loss(0.4, class_weight),
-    }
-    second = _decode_head(smaller, widths, 2, max(channels // 2, 1))
+    losses = pixel_loss(1.0, class_weight), pixel_loss(0.4, class_weight)
+    decode = _decode_head({**own[head], **shared}, widths, 3, channels, losses[0])
+    smaller = {'type': 'FCNHead', 'num_convs': 1, 'concat_input': False, **shared}
+    second = _decode_head(smaller, widths, 2, max(channels // 2, 1), losses[1])
     model = segmentor(
         backbone=_dilated_resnet(depth, base_channels, deep_stem, pretrained), decode_head=decode
     )
@@ -97,7 +90,7 @@ def resnet_segmentor(
     return {**model, 'auxiliary_head': second} if auxiliary else model
 
 
-def _decode_head(own: dict, widths: list[int], stage: int, channels: int) -> dict:
+def _decode_head(own: dict, widths: list[int], stage: int, channels: int, loss: dict) -> dict:
     return {
         **own,
         'norm_cfg': BATCH_NORM,
@@ -105,6 +98,7 @@ def _decode_head(own: dict, widths: list[int], stage: int, channels: int) -> dic
         'in_channels': widths[stage],
         'in_index': stage,
         'channels': channels,
+        'loss_decode': loss,
     }
 
 

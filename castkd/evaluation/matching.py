@@ -119,10 +119,10 @@ class PrecisionRecall:
     def __init__(self, iou_thr: float = 0.5) -> None:
         check_number('PrecisionRecall', 'iou_thr', iou_thr, low=0, high=1, low_open=True)
         self.iou_thr = iou_thr
-        # Per prediction: score, area, whether it is right, its overlap and its area as a share of the true one.
-        self._predictions: list[tuple[float, float, bool, float, float]] = []
-        # Per ground truth: area, score that found it or -1, overlap.
-        self._truths: list[tuple[float, float, float]] = []
+        # An array per image. Columns of predictions: score, area, overlap (0 for a wrong one), true area.
+        self._predictions = [np.empty((0, 4))]
+        # Of ground truth: area, score that found it or -1, overlap.
+        self._truths = [np.empty((0, 3))]
 
     def update(
         self,
@@ -146,14 +146,11 @@ class PrecisionRecall:
         areas, true_areas = (
             np.array(region_areas(to_regions(masks))) for masks in (pred_masks, gt_masks)
         )
-        ratios = np.full(len(areas), np.nan)
-        ratios[right] = areas[right] / true_areas[target[right]]
-        columns = (scores, areas, right, matches.overlap, ratios)
-        self._predictions += list(
-            zip(*(column[~matches.ignored] for column in columns), strict=True)
-        )
-        columns = (true_areas, found_by, reached)
-        self._truths += list(zip(*(column[~crowd] for column in columns), strict=True))
+        found_areas = np.zeros(len(areas))
+        found_areas[right] = true_areas[target[right]]
+        predictions = np.column_stack([scores, areas, matches.overlap, found_areas])
+        self._predictions.append(predictions[~matches.ignored])
+        self._truths.append(np.column_stack([true_areas, found_by, reached])[~crowd])
 
     def compute(self) -> dict:
         """Return the numbers so far, ready for JSON.
@@ -167,8 +164,7 @@ class PrecisionRecall:
             pixels, without those where nothing is) and ``by_score`` (the same, with only the predictions whose score
             is above ``above``).
         """
-        predictions = np.array(self._predictions).reshape(-1, 5)
-        truths = np.array(self._truths).reshape(-1, 3)
+        predictions, truths = np.concatenate(self._predictions), np.concatenate(self._truths)
         by_size = {
             name: _numbers_between(predictions, truths, bounds)
             for name, bounds in SIZE_BOUNDS.items()
@@ -193,11 +189,11 @@ def _numbers(predictions: np.ndarray, truths: np.ndarray, above: float = -0.5) -
     found = truths[:, 1] > above
     right = predictions[predictions[:, 2] > 0]
     return {
-        'precision': _mean(predictions[:, 2]),
+        'precision': _mean(predictions[:, 2] > 0),
         'recall': _mean(found),
         'recall_75': _mean(found & (truths[:, 2] >= _STRICT_IOU)),
-        'mean_iou': _mean(right[:, 3]),
-        'area_ratio': float(np.median(right[:, 4])) if len(right) else None,
+        'mean_iou': _mean(right[:, 2]),
+        'area_ratio': float(np.median(right[:, 1] / right[:, 3])) if len(right) else None,
         'predictions': len(predictions),
         'instances': len(truths),
     }

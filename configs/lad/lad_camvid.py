@@ -3,16 +3,10 @@
 # Another seed: --cfg-options seed=1 --work-dir work_dirs/lad_camvid_1
 _base_ = '../_base_/recipes/lad.py'
 
-from castkd.architectures import label_assisted, resnet_segmentor
+from mmengine.config import Config
 
 folder = 'camvid'
-# That of camvid/base.py, with the class weights of the data set's config.
-network = resnet_segmentor(
-    11,
-    'fcn',
-    base_channels=16,
-    channels=64,
-    dropout=0.01,
-    class_weight=[5.6, 4.3, 33.6, 3.3, 15.5, 8.7, 31.5, 32.0, 12.8, 38.0, 43.9],
-)
-twin = label_assisted(network)
+# The recipe puts networks into its stages: here those that the stage configs have when they are used alone.
+stage = Config.fromfile('{{ fileDirname }}/camvid/base.py').to_dict()
+network, twin = stage['network'], stage['twin']
+del Config, stage
