@@ -30,6 +30,7 @@ from castkd.losses.gid import (
 )
 from castkd.losses.gid_selection import (
     GeneralInstances,
+    candidate_slots,
     general_instances,
     select_general_instances,
 )
@@ -86,6 +87,7 @@ __all__ = [
     'RegionContentLoss',
     'RelationLoss',
     'attention_transfer',
+    'candidate_slots',
     'category_similarity',
     'channel_wise_distillation',
     'class_divergence',

@@ -63,6 +63,39 @@ def disagreement(
 
 
 @torch.no_grad()
+def candidate_slots(
+    scores_t: Tensor,
+    scores_s: Tensor,
+    pre_nms: int = 3000,
+    score_mode: str = 'classwise',
+    gamma: float = 0.0,
+) -> Tensor:
+    """Return the slots whose boxes :func:`select_general_instances` looks at, so that others need not be decoded.
+
+    Args:
+        scores_t: Class probabilities of the teacher (R, C).
+        scores_s: Class probabilities of the student (R, C) for the same slots.
+        pre_nms: See :func:`select_general_instances`, as the other options.
+        score_mode: See :func:`disagreement`.
+        gamma: Above 0 scores depend on the boxes, so all slots are candidates.
+
+    Returns:
+        Indices (N,), int64, highest score first; slots whose score is not finite are no candidates.
+    """
+    if gamma:
+        return torch.arange(len(scores_t), device=scores_t.device)
+    scores, _ = disagreement(scores_t, scores_s, score_mode=score_mode)
+    return _ranked(scores, scores.isfinite(), pre_nms)
+
+
+def _ranked(scores: Tensor, usable: Tensor, pre_nms: int) -> Tensor:
+    """Return the ``pre_nms`` best usable slots, highest score first."""
+    # Stable, so that equal scores are taken in the order of the slots on every device.
+    order = scores.masked_fill(~usable, -1.0).argsort(descending=True, stable=True)[:pre_nms]
+    return order[usable[order]]
+
+
+@torch.no_grad()
 def general_instances(
     scores_t: Tensor,
     scores_s: Tensor,
@@ -86,9 +119,7 @@ def general_instances(
         scores = scores + gamma * (1 - _overlaps(boxes_t, boxes_s)) * surest
     boxes = torch.where(from_teacher[:, None], boxes_t, boxes_s)
     usable = scores.isfinite() & boxes.isfinite().all(dim=1) & (scores >= min_score)
-    # Stable, so that equal scores are taken in the order of the slots on every device.
-    order = scores.masked_fill(~usable, -1.0).argsort(descending=True, stable=True)[:pre_nms]
-    order = order[usable[order]]
+    order = _ranked(scores, usable, pre_nms)
     clipped = _clip(boxes[order], img_shape)
     large = ((clipped[:, 2:] - clipped[:, :2]) > min_size).all(dim=1)
     order, clipped = order[large], clipped[large]

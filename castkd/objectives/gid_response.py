@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from castkd.heads.regions import RegionHeads, of_class
 from castkd.heads.slots import SlotReader, Slots, check_same_geometry, dense_head, slot_reader
 from castkd.losses import (
     GeneralInstances,
+    candidate_slots,
     class_divergence,
     delta_response,
     general_instances,
@@ -26,6 +27,8 @@ from castkd.teachers import Teacher
 _OWNER = 'GeneralInstanceDistillation'
 # Below this probability of an object, what the teacher draws as its mask means nothing.
 _MASKED = 0.3
+# Options of the selection on which it depends which slots are looked at.
+_RANKING = ('pre_nms', 'score_mode', 'gamma')
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,32 @@ class DetectorPair:
         self, student: Slots, teacher: Slots, samples: list, options: Mapping
     ) -> list[GeneralInstances]:
         """Return the general instances of every image; ``options`` are those of the selection."""
-        everywhere = torch.arange(len(student.priors), device=student.priors.device)
+        ranking = {name: options[name] for name in _RANKING if name in options}
         return [
-            general_instances(
-                teacher.logits[image].float().sigmoid(),
-                student.logits[image].float().sigmoid(),
-                self.teacher.decode(teacher, image, everywhere),
-                self.student.decode(student, image, everywhere),
-                sample.metainfo['img_shape'][:2],
-                **options,
-            )
+            self._select(student, teacher, image, sample.metainfo['img_shape'], ranking, options)
             for image, sample in enumerate(samples)
         ]
+
+    def _select(
+        self,
+        student: Slots,
+        teacher: Slots,
+        image: int,
+        img_shape: tuple[int, int],
+        ranking: Mapping,
+        options: Mapping,
+    ) -> GeneralInstances:
+        scores_t, scores_s = (slots.logits[image].float().sigmoid() for slots in (teacher, student))
+        where = candidate_slots(scores_t, scores_s, **ranking)
+        found = general_instances(
+            scores_t[where],
+            scores_s[where],
+            self.teacher.decode(teacher, image, where),
+            self.student.decode(student, image, where),
+            img_shape[:2],
+            **options,
+        )
+        return replace(found, slots=where[found.slots])
 
 
 @dataclass(frozen=True)

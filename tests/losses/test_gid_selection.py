@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from castkd.errors import ConfigError
-from castkd.losses import general_instances, select_general_instances
+from castkd.losses import candidate_slots, general_instances, select_general_instances
 from castkd.losses.gid_selection import share_on_objects
 
 TEACHER = torch.tensor([(0.9, 0.1), (0.2, 0.1), (0.6, 0.1), (0.3, 0.3)])
@@ -145,6 +145,21 @@ def test_candidates_are_cut_before_small_boxes_are_dropped():
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.6], [0.5]])
     found = general_instances(scores, 0 * scores, boxes, boxes, (200, 200), pre_nms=3)
     assert found.slots.tolist() == [2]
+
+
+@pytest.mark.parametrize('options', [{}, dict(score_mode='maxdiff'), dict(gamma=0.5)])
+def test_boxes_of_candidates_are_all_that_is_looked_at(options):
+    scores_t, scores_s, *boxes = slots()
+    scores_t[5] = torch.nan
+    where = candidate_slots(scores_t, scores_s, pre_nms=40, **options)
+    assert len(where) == (len(scores_t) if 'gamma' in options else 40)
+    inputs = (scores_t, scores_s, *boxes)
+    expected = general_instances(*inputs, (150, 180), pre_nms=40, **options)
+    found = general_instances(
+        *(value[where] for value in inputs), (150, 180), pre_nms=40, **options
+    )
+    assert torch.equal(where[found.slots], expected.slots)
+    assert torch.equal(found.boxes, expected.boxes)
 
 
 def test_identical_networks_do_not_disagree():

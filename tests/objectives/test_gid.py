@@ -7,6 +7,7 @@ import torch
 
 from castkd.distiller import Distiller
 from castkd.heads import rois_of
+from castkd.heads.slots import AnchorSlots
 from castkd.losses import general_instances, instance_feature_loss, relation_loss
 from castkd.registry import build_model
 from tests.builders import make_batch
@@ -17,7 +18,7 @@ NO_PART = dict.fromkeys(PARTS, 0.0)
 DENSE = {'loss_feature', 'loss_relation', 'loss_cls', 'loss_reg'}
 REGIONS = {'loss_roi_cls', 'loss_roi_reg'}
 # Tiny images hold few boxes of more than 10 pixels that do not overlap.
-SELECTION = dict(min_size=4, iou_thr=0.9)
+SELECTION = dict(min_size=4, iou_thr=0.9, pre_nms=200)
 
 
 def first_weights(network, seed):
@@ -184,6 +185,16 @@ def test_selection_is_that_of_both_networks_predictions(teacher_file):
         assert len(found[image]) == len(expected) > 2
         torch.testing.assert_close(found[image].boxes, expected.boxes)
         assert torch.equal(found[image].slots, expected.slots)
+
+
+def test_boxes_are_decoded_where_the_selection_looks(teacher_file, monkeypatch):
+    decode, counts = AnchorSlots.decode, []
+    monkeypatch.setattr(
+        AnchorSlots, 'decode', lambda *args: counts.append(len(args[-1])) or decode(*args)
+    )
+    distiller = make_distiller(teacher_file(), supervised=False)
+    distiller(*make_batch(['sup']), mode='loss')
+    assert counts == [SELECTION['pre_nms']] * 4  # of two networks on two images
 
 
 def test_labels_play_no_part_in_selection_and_losses(teacher_file):
