@@ -3,16 +3,16 @@
     python benchmarks/distillation_step.py --out step.json
     python benchmarks/distillation_step.py --online
     python benchmarks/distillation_step.py --config configs/mgd/camvid/distill.py
-    python benchmarks/distillation_step.py --config configs/gid/coco/retinanet/distill.py --device cuda
+    python benchmarks/distillation_step.py --config configs/gid/coco/retinanet/distill.py --images 1 --repeat 3
 
 The step is that of a stage config, CAST's on nuclei128 unless told otherwise, with its networks and its
-batch, from normalised images to gradients. The parts are the same work called directly: each teacher and
-each trained network on each view, by the library's own methods; views that are made in the step; the
-objectives, forward and backward, on what the networks gave; and the networks' backward passes. With
-``--online`` a frozen teacher's predictions become the pseudo-labels within the step, which is no part. All
-graphs are alive together, as in any step of one summed loss. Each round times the step and every part, in
-turn first the one and first the other; medians over rounds. The peak of memory is that of a step in a
-process of its own.
+batch (or, with ``--images``, a smaller one), from normalised images to gradients. The parts are the same
+work called directly: each teacher and each trained network on each view, by the library's own methods;
+views that are made in the step; the objectives, forward and backward, on what the networks gave; and the
+networks' backward passes. With ``--online`` a frozen teacher's predictions become the pseudo-labels within
+the step, which is no part. All graphs are alive together, as in any step of one summed loss. Each round
+times the step and every part, in turn first the one and first the other; medians over rounds. The peak of
+memory is that of a step in a process of its own.
 """
 
 from __future__ import annotations
@@ -52,6 +52,15 @@ from castkd.registry import build_model
 CONFIG = ROOT / 'configs/cast/nuclei128/distill.py'
 TEACHER = ROOT / 'configs/cast/nuclei128/teacher.py'
 UNLABELLED = 'unsup'  # objective of CAST's stages that takes pseudo-labels
+
+
+def read_config(file: Path, images: int | None) -> Config:
+    """Return a stage config whose batches hold at most ``images`` of each view; None for as many as it draws."""
+    config = Config.fromfile(file)
+    counts = config.train_dataloader.batch_sampler.counts
+    if images is not None:
+        counts.update({name: min(count, images) for name, count in counts.items()})
+    return config
 
 
 def build_distiller(config: Config, online: bool) -> Distiller:
@@ -150,9 +159,8 @@ def measure(distiller: Distiller, batch: Batch, rounds: int, device: str) -> dic
     }
 
 
-def peak_memory(file: Path, online: bool, device: str) -> float:
+def peak_memory(config: Config, online: bool, device: str) -> float:
     """Return the peak of memory of a step above what networks and batch hold, in MiB; for a process of its own."""
-    config = Config.fromfile(file)
     distiller = build_distiller(config, online).to(device)
     batch = make_batch(config, distiller, device)
     with PeakMemory(device) as peak:
@@ -188,12 +196,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         '--online', action='store_true', help='CAST: a frozen teacher labels within the step'
     )
+    parser.add_argument('--images', type=int, help='at most so many per view (default: as the config)')
     options: argparse.Namespace = parser.parse_args(arguments)
-    config = Config.fromfile(options.config)
+    config = read_config(options.config, options.images)
     distiller = build_distiller(config, options.online).to(options.device)
     batch = make_batch(config, distiller, options.device)
     result = measure(distiller, batch, options.repeat, options.device)
-    result['peak_mib'] = run_apart(peak_memory, options.config, options.online, options.device)
+    result['peak_mib'] = run_apart(peak_memory, config, options.online, options.device)
     show(result, Console())
     if options.out:
         write_results(options.out, result, options)

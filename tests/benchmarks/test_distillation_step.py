@@ -138,6 +138,19 @@ def test_command_reports_shares_and_ratio(tmp_path, capsys):
     assert 'mixing, unsup_mixed' in shown
 
 
+def test_a_batch_may_hold_fewer_images(tmp_path):
+    config_file = tmp_path / 'stage.py'
+    config_of('mgd').dump(config_file)
+    whole = benchmark.read_config(config_file, images=None)
+    assert whole.train_dataloader == config_of('mgd').train_dataloader
+    config = benchmark.read_config(config_file, images=2)
+    inputs, samples = make_batch(config, benchmark.build_distiller(config, online=False), 'cpu')
+    assert {name: (len(inputs[name]), len(samples[name])) for name in inputs} == {
+        'sup': (2, 2),
+        'unsup_teacher': (2, 2),
+    }
+
+
 def test_the_shipped_stage_has_what_the_benchmark_reads():
     config = Config.fromfile(benchmark.CONFIG)
     distiller = benchmark.build_distiller(config, online=True)
