@@ -19,9 +19,10 @@ train_dataloader = dict(
 )
 val_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
-optim_wrapper = dict(optimizer=dict(lr=0.02))
+# From random weights SGD is far behind in so few steps.
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, by_epoch=False),
 ]
-train_cfg = dict(max_iters=600, val_interval=100_000)  # validation at the end only
+train_cfg = dict(max_iters=1000, val_interval=100_000)  # validation at the end only
