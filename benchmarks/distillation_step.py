@@ -196,7 +196,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         '--online', action='store_true', help='CAST: a frozen teacher labels within the step'
     )
-    parser.add_argument('--images', type=int, help='at most so many per view (default: as the config)')
+    parser.add_argument(
+        '--images', type=int, help='at most so many per view (default: as the config)'
+    )
     options: argparse.Namespace = parser.parse_args(arguments)
     config = read_config(options.config, options.images)
     distiller = build_distiller(config, options.online).to(options.device)

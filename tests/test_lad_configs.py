@@ -106,7 +106,7 @@ def test_stage_configs_run_on_their_own(data, stage):
 
 
 def test_rate_of_the_released_run():
-    """Its first logged rate is 0.001, that of step 32 100 is 0.000232; the last step of mmengine's schedule rests."""
+    """Its first logged rate is 0.001, that of step 32 100 is 0.000232, and it falls to the end without reaching 0."""
     config = stages_of(ROOT / 'configs' / 'lad' / 'lad_pspnet_voc2012aug.py')['student'].config
     (entry,) = config['param_scheduler']
     steps = config['train_cfg']['max_iters']
@@ -121,8 +121,8 @@ def test_rate_of_the_released_run():
         schedule.step()
     assert rates[0] == 0.001
     assert rates[32_100] == pytest.approx(0.000232, abs=1e-6)
-    assert min(rates[:-1]) > 0
-    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] > 0
     assert config['optim_wrapper']['optimizer']['lr'] == 0.02
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.optim import PolyLR
+from mmengine.registry import PARAM_SCHEDULERS
 
 from castkd.apis.command_line import parse_cfg_options
 from castkd.apis.export_student import _castkd_types, _plain
@@ -150,9 +150,17 @@ def test_weights_of_the_levels(data, stage, weights):
 
 
 def test_rate_decays_as_in_the_paper():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=0.01)
-    schedule = PolyLR(optimizer, power=0.9, eta_min=0.0, begin=0, end=39_339, by_epoch=False)
+    """Sheet values for a first rate of 0.01; the stage's own is a quarter of it."""
+    stages = {
+        stage.name: stage.config for stage in load_recipe(CONFIGS / 'mgd_voc2012aug.py').stages
+    }
+    config = stages['distill']
+    assert config['train_cfg']['max_iters'] == 39_338
+    (entry,) = config['param_scheduler']
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule = PARAM_SCHEDULERS.build(
+        {**entry, 'end': 39_338}, default_args={'optimizer': optimizer}
+    )
     rates = []
     for _ in range(39_338):
         rates.append(optimizer.param_groups[0]['lr'])

@@ -2,5 +2,6 @@
 
 from castkd.engine.loops import ResumableIterLoop
 from castkd.engine.optim import NormDecayConstructor
+from castkd.engine.rates import PolyLR
 
-__all__ = ['NormDecayConstructor', 'ResumableIterLoop']
+__all__ = ['NormDecayConstructor', 'PolyLR', 'ResumableIterLoop']

@@ -11,11 +11,20 @@ from castkd.errors import ConfigError
 from castkd.losses.maps import widen
 from castkd.registry import MODELS
 
+_TINY = 1e-12  # where all weights of a batch are 0
 
-def pixel_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
+
+def pixel_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_weight: Tensor | None = None,
+    ignore_index: int = 255,
+) -> Tensor:
     r"""Mean cross-entropy over the pixels that carry a label.
 
-    .. math:: L = - \frac{1}{|V|} \sum_{i \in V} \log \mathrm{softmax}(z_i)_{y_i}, \qquad V = \{i : y_i \ne ignore\}
+    .. math:: L = - \frac{\sum_{i \in V} w_{y_i} \log \mathrm{softmax}(z_i)_{y_i}}{\sum_{i \in V} w_{y_i}}, \qquad
+              V = \{i : y_i \ne ignore\}
 
     Without any labelled pixel the loss is a zero that is connected to the graph. Computed in float32 (float64 for
     float64 input), also under autocast.
@@ -23,6 +32,7 @@ def pixel_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 2
     Args:
         logits: z (B, C, H, W).
         target: y (B, H, W), class indices in [0, C) or ``ignore_index``.
+        class_weight: w (C,), at least 0; None for 1.
         ignore_index: Value of pixels without a label.
 
     Returns:
@@ -39,9 +49,24 @@ def pixel_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 2
         0.6931
     """
     _check_shapes('pixel_cross_entropy', logits, target)
+    classes = logits.shape[1]
+    if class_weight is not None and tuple(class_weight.shape) != (classes,):
+        raise ConfigError(
+            f'pixel_cross_entropy: class_weight must have one number per class, {classes}, got '
+            f'{tuple(class_weight.shape)}'
+        )
+    labelled = target != ignore_index
     with torch.autocast(logits.device.type, enabled=False):
-        total = F.cross_entropy(widen(logits), target, ignore_index=ignore_index, reduction='sum')
-        return total / (target != ignore_index).sum().clamp(min=1)
+        values = widen(logits)
+        if class_weight is None:
+            least, count = 1, labelled.sum()
+        else:
+            class_weight = class_weight.to(values)
+            least, count = _TINY, class_weight[target * labelled].mul(labelled).sum()
+        total = F.cross_entropy(
+            values, target, class_weight, ignore_index=ignore_index, reduction='sum'
+        )
+        return total / count.clamp(min=least)
 
 
 def ohem_cross_entropy(

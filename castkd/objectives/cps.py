@@ -6,12 +6,15 @@ CutMix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from torch import Tensor
 
 from castkd.losses import pixel_cross_entropy
 from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import hard_labels
+from castkd.objectives.pixels import check_same_classes, hard_labels, weights_of_classes
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
 
@@ -30,7 +33,11 @@ class CrossPseudoSupervision(Objective):
         mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
         logits: Tap of the logits of both networks, (B, C, h, w).
         align_corners: How logits are resized to the images; as the decode heads have it.
+        class_weight: Weights (C,) of the classes, such as those of the labels' loss; None for 1, as published.
         weight: See :class:`~castkd.objectives.base.Objective`.
+
+    Raises:
+        ConfigError: When a weight of a class is wrong, or (in a step) the peer has other classes.
     """
 
     def __init__(
@@ -40,9 +47,12 @@ class CrossPseudoSupervision(Objective):
         mixed: str = 'unsup_mixed',
         logits: str = 'decode_head',
         align_corners: bool = True,
+        class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
+        weights = weights_of_classes('CrossPseudoSupervision', class_weight)
+        self.register_buffer('class_weight', weights, persistent=False)
         self.networks = (STUDENT, peer)
         self.unlabeled = unlabeled
         self.mixed = mixed
@@ -67,8 +77,10 @@ class CrossPseudoSupervision(Objective):
             labels.append(step.carry(hard_labels(before, size, self.align_corners), self.mixed))
             mixed = step[network, self.mixed].taps[self.logits]
             logits.append(resize_maps(mixed, size, self.align_corners))
+        check_same_classes('CrossPseudoSupervision', self.networks[1], logits[1], logits[0])
         step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
+        learn = partial(pixel_cross_entropy, class_weight=self.class_weight)
         return {
-            'loss_student': pixel_cross_entropy(logits[0], labels[1]),
-            'loss_peer': pixel_cross_entropy(logits[1], labels[0]),
+            'loss_student': learn(logits[0], labels[1]),
+            'loss_peer': learn(logits[1], labels[0]),
         }

@@ -6,6 +6,8 @@ Qin et al., "Multi-Granularity Distillation Scheme Towards Lightweight Semi-Supe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
 from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import hard_labels
+from castkd.objectives.pixels import check_same_classes, hard_labels, weights_of_classes
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
@@ -47,6 +49,8 @@ class MultiGranularity(Objective):
         region_weight: Factor of the region level (lambda_2), at least 0.
         align_corners: How logits are resized to the images; as the decode heads have it.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
+        class_weight: Weights (C,) of the classes in the pixel level, such as those of the labels' loss; None for 1, as
+            published.
         weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.
 
     Raises:
@@ -67,6 +71,7 @@ class MultiGranularity(Objective):
         region_weight: float = 100.0,
         align_corners: bool = True,
         mask_ignored: bool = False,
+        class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
@@ -87,6 +92,8 @@ class MultiGranularity(Objective):
         self.levels = levels
         self.align_corners = align_corners
         self.mask_ignored = mask_ignored
+        weights = weights_of_classes('MultiGranularity', class_weight)
+        self.register_buffer('class_weight', weights, persistent=False)
         self.image_loss = ImageSemanticLoss()
         self.region_loss = RegionContentLoss()
 
@@ -142,7 +149,7 @@ class MultiGranularity(Objective):
         if self.mask_ignored:
             truth = torch.cat([sample.gt_sem_seg.data for sample in step.samples[self.labeled]])
             targets = [target.masked_fill(truth == IGNORE, IGNORE) for target in targets]
-        return sum(pixel_cross_entropy(student, target) for target in targets)
+        return self._pixel(student, targets)
 
     def _pixel_unlabeled(self, step: Step, student: Tensor) -> Tensor:
         # The mask takes each pixel from one image, so mixed labels are the labels of mixed logits.
@@ -151,7 +158,13 @@ class MultiGranularity(Objective):
             for teacher in (self.deeper, self.wider)
         ]
         step.statistics['mgd.agreement'] = (targets[0] == targets[1]).float().mean()
-        return sum(pixel_cross_entropy(student, target) for target in targets)
+        return self._pixel(student, targets)
+
+    def _pixel(self, student: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        return sum(
+            pixel_cross_entropy(student, target, class_weight=self.class_weight)
+            for target in targets
+        )
 
     def _full(self, step: Step, network: str, view: str) -> Tensor:
         """Return a network's logits on a view at the size of the images."""
@@ -160,9 +173,5 @@ class MultiGranularity(Objective):
 
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
         logits = step[teacher, view].taps[self.logits]
-        if logits.shape[1] != student.shape[1]:
-            raise ConfigError(
-                f'MultiGranularity: teacher {teacher!r} has {logits.shape[1]} classes and the student '
-                f'{student.shape[1]}; all must have the same, in the same order'
-            )
+        check_same_classes('MultiGranularity', teacher, logits, student)
         return hard_labels(logits, step.inputs[view].shape[-2:], self.align_corners)

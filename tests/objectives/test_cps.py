@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from castkd.errors import ConfigError
 from castkd.objectives import CrossPseudoSupervision
 from castkd.structures import PassResult, Step
 from tests.builders import tiny_segmentor
@@ -35,8 +36,9 @@ def step():
     return step
 
 
-def test_each_learns_the_mixed_labels_of_the_other(step):
-    losses = CrossPseudoSupervision()(step)
+@pytest.mark.parametrize('weights', [None, [1.0, 4.0, 0.5]])
+def test_each_learns_the_mixed_labels_of_the_other(step, weights):
+    losses = CrossPseudoSupervision(class_weight=weights)(step)
     for name, learner, labeller in (
         ('loss_student', 'student', 'second'),
         ('loss_peer', 'second', 'student'),
@@ -44,9 +46,19 @@ def test_each_learns_the_mixed_labels_of_the_other(step):
         logits = step[labeller, 'unsup_teacher'].taps['decode_head']
         mixed = torch.cat([logits[1:, ..., :2], logits[:1, ..., 2:]], dim=-1)
         learned = step[learner, 'unsup_mixed'].taps['decode_head']
-        expected = F.cross_entropy(learned, mixed.argmax(1))
+        weight = weights and torch.tensor(weights)
+        expected = F.cross_entropy(learned, mixed.argmax(1), weight)
         torch.testing.assert_close(losses[name], expected)
     assert 0 <= step.statistics['cps.agreement'] <= 1
+
+
+def test_a_peer_of_other_classes_is_refused(step):
+    for view, images in (('unsup_teacher', 2), ('unsup_mixed', 1)):
+        logits = torch.zeros(images, CLASSES + 1, 4, 4)
+        step.results['second', view] = PassResult(taps={'decode_head': logits})
+    text = f"'second' has {CLASSES + 1} classes and the student {CLASSES}"
+    with pytest.raises(ConfigError, match=text):
+        CrossPseudoSupervision()(step)
 
 
 def test_labels_carry_no_gradient(step):

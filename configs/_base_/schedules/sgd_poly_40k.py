@@ -5,8 +5,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
 )
-# Without an end, mmengine takes the run's last iteration T; the rate at t is (1 - t / (T - 1))^0.9.
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, by_epoch=False)]
+# Without an end it is that of the run, T; the rate at step t is (1 - t / T)^0.9.
+param_scheduler = [dict(type='castkd.PolyLR', power=0.9, eta_min=0.0, begin=0, by_epoch=False)]
 
 train_cfg = dict(type='castkd.ResumableIterLoop', max_iters=40_000, val_interval=4_000)
 val_cfg = dict(type='ValLoop')

@@ -23,6 +23,6 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, by_epoch=False),
+    dict(type='castkd.PolyLR', power=0.9, eta_min=0.0, begin=50, by_epoch=False),
 ]
 train_cfg = dict(max_iters=1000, val_interval=100_000)  # validation at the end only
