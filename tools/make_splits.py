@@ -3,6 +3,8 @@ r"""Draw labelled/unlabelled splits and write them with a checksum.
     python tools/make_splits.py data/cityscapes/leftImg8bit/train --fractions 0.05 0.1 0.3 \
         --seeds 0 1 2 --out data/splits/cityscapes
     python tools/make_splits.py data/nuclei128/train.json --counts 20 --lists mine.txt --out data/splits/nuclei
+    python tools/make_splits.py data/VOCdevkit/VOC2012/JPEGImages --fractions 0.125 \
+        --among data/VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt --out data/splits/voc
 
 Labelled images of one seed are nested: those of a smaller fraction are among those of a larger one. A list
 is a text file with one labelled image per line. A training reads a file as
@@ -29,6 +31,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('images', type=Path, help='image folder, or COCO annotation file')
+    parser.add_argument(
+        '--among',
+        type=Path,
+        help='file with one image per line: the others of the folder are in no split',
+    )
     parser.add_argument(
         '--fractions', type=float, nargs='+', default=[], help='labelled shares in (0, 1]'
     )
@@ -70,6 +77,8 @@ def make_splits(options: argparse.Namespace) -> dict[str, Split]:
     from castkd.datasets.splits import draw_split, split_from_list
 
     names = read_names(options.images)
+    if options.among is not None:
+        names = split_from_list(names, options.among).labeled
     splits = {f'{path.stem}.json': split_from_list(names, path) for path in options.lists}
     for seed in options.seeds:
         for fraction in options.fractions:

@@ -267,6 +267,24 @@ def test_tool_reads_folders_and_lists(tmp_path, run_tool):
     assert read_split(tmp_path / 'out' / 'mine.json').labeled == ('00001.png',)
 
 
+def test_tool_splits_the_listed_images_of_a_folder(tmp_path, run_tool):
+    """As of VOC, whose folder holds the images of training and validation."""
+    for name in range_names(40):
+        (tmp_path / name).touch()
+    listed = tmp_path / 'train.txt'
+    listed.write_text('\n'.join(Path(name).stem for name in range_names(16)))
+    out = tmp_path / 'out'
+    options = ('--among', listed, '--fractions', 0.25, '--out', out)
+    assert run_tool(tmp_path, *options)[0] == 0
+    split = read_split(out / 'fraction0.25_seed0.json')
+    assert len(split.labeled) == 4
+    assert sorted(split.labeled + split.unlabeled) == range_names(16)
+    listed.write_text('99999\n')
+    code, _, text = run_tool(tmp_path, *options)
+    assert code == 2
+    assert "1 of 1 lines name no image of the 40 known ones: '99999'" in text
+
+
 def test_tool_refuses_in_one_line_and_writes_nothing(tmp_path, run_tool):
     broken = tmp_path / 'train.json'
     broken.write_text('{"images": [')
