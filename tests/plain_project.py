@@ -47,14 +47,19 @@ SHORT = [
 ]
 
 
-def call(tool, *arguments):
-    """Run a tool as its command line does."""
+def status(tool, *arguments):
+    """Run a tool as its command line does, and return its exit status."""
     before = sys.argv
     sys.argv = [tool.__name__, *map(str, arguments)]
     try:
-        assert tool.main() == 0
+        return tool.main()
     finally:
         sys.argv = before
+
+
+def call(tool, *arguments):
+    """Run a tool that has to succeed."""
+    assert status(tool, *arguments) == 0
 
 
 def plain_answer(project, folder, image):

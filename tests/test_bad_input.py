@@ -47,6 +47,7 @@ ELSEWHERE = {
     'a pool that the split left empty': 'datasets/test_source.py::test_an_empty_pool_is_refused_by_batches_that_'
     'take_from_it',
     # label maps
+    'label maps that cannot be right, in a training': 'test_bad_label_maps.py::test_training_refuses',
     'a palette where an index map is expected': 'datasets/test_index_maps.py::test_palette_indices_are_taken_only_'
     'when_asked',
     'colours where an index map is expected': 'datasets/test_index_maps.py::test_other_kinds_of_pixels_are_refused',
