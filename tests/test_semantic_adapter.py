@@ -7,6 +7,7 @@ import torch
 from mmseg.structures import SegDataSample
 
 from castkd.adapters import SemanticAdapter, adapter_for
+from castkd.architectures import pixel_loss
 from castkd.errors import ConfigError
 from castkd.registry import build_model
 from castkd.semantic import IGNORE, padded_shape
@@ -113,19 +114,27 @@ def test_loss_over_some_images_is_their_own_loss(config, images, samples):
         torch.testing.assert_close(partial[name], value)
 
 
-@pytest.mark.parametrize('average', [False, True])
-def test_loss_over_no_image_is_a_connected_zero(images, samples, average):
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(avg_non_ignore=False),
+        dict(avg_non_ignore=True),
+        pixel_loss(class_weight=[1.0, 2.0, 3.0]),
+    ],
+    ids=['all pixels', 'labelled pixels', 'weights of classes'],
+)
+def test_loss_over_no_image_is_a_connected_zero(images, samples, loss):
     """A fully ignored crop, and a batch of such."""
     config = tiny_segmentor()
-    config['decode_head']['loss_decode']['avg_non_ignore'] = average
+    config['decode_head']['loss_decode'] |= loss
     network = build(config)
     adapter = adapter_for(network)
     assert [adapter.has_targets(sample) for sample in samples] == [True, False, True]
     for keep, batch in (([], slice(0, 3)), ([0], slice(1, 2))):
         network.zero_grad(set_to_none=True)
-        loss = total(adapter.loss(network, images[batch], samples[batch], keep))
-        assert loss == 0
-        loss.backward()
+        value = total(adapter.loss(network, images[batch], samples[batch], keep))
+        assert value == 0
+        value.backward()
         assert network.backbone.conv1.weight.grad.abs().max() == 0
 
 
