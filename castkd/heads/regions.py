@@ -81,7 +81,7 @@ class RegionHeads:
         if kind not in self.heads or box_head.custom_activation:
             raise ConfigError(
                 f'{owner}: its RoI head {kind} is not asked about boxes; one of {", ".join(self.heads)} with a plain '
-                'softmax is. Set regions=False to compare the proposals alone'
+                'softmax is. Set regions=False and mask_weight=0 to compare the proposals alone'
             )
         self.owner = owner
         self.roi_head = roi_head

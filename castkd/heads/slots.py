@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -289,15 +290,23 @@ def check_same_geometry(
     other = teacher.geometry()
     for name, value in student.geometry().items():
         if value != other[name]:
+            own, others = _where_they_differ(str(value), str(other[name]))
             raise ConfigError(
-                f'{student.owner} and {teacher.owner} differ in {name}: {_short(value)} and {_short(other[name])}; '
+                f'{student.owner} and {teacher.owner} differ in {name}: {own} and {others}; '
                 'their predictions are compared one by one, so give both the same'
             )
 
 
-def _short(value: Any, limit: int = 80) -> str:  # noqa: ANN401 - anything
-    text = str(value)
-    return text if len(text) <= limit else f'{text[:limit]}...'
+def _where_they_differ(first: str, second: str, limit: int = 80) -> tuple[str, str]:
+    """Return ``limit`` characters of two different texts, from a little before the first that differs."""
+    pairs = enumerate(zip_longest(first, second))
+    start = max(0, next(place for place, (own, other) in pairs if own != other) - limit // 4)
+    return tuple(
+        ('...' if start else '')
+        + text[start : start + limit]
+        + ('...' if text[start + limit :] else '')
+        for text in (first, second)
+    )
 
 
 def _joined(levels: Sequence[Tensor], counts: Sequence[int]) -> Tensor:

@@ -148,7 +148,9 @@ class GeneralInstanceDistillation(Objective):
             ConfigError: When there is no such teacher, a head cannot be read, or the networks differ in what their
                 predictions stand for.
         """
-        self._pair = DetectorPair.of(trained, teachers, self.teacher)
+        self._pair = DetectorPair.of(
+            trained, teachers, self.teacher, with_regions=self.response.asks_regions
+        )
         self.response.check(self._pair)
 
     def passes(self) -> list[Pass]:

@@ -39,7 +39,7 @@ class DetectorPair:
         head: Path of the dense head in both.
         student: Reader of the student's slots.
         teacher: Reader of the teacher's slots.
-        regions: RoI heads of student and teacher; None for single-stage detectors.
+        regions: RoI heads of student and teacher; None for single-stage detectors, and where they are not asked.
     """
 
     head: str
@@ -49,9 +49,13 @@ class DetectorPair:
 
     @classmethod
     def of(
-        cls, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher], teacher: str
+        cls,
+        trained: Mapping[str, nn.Module],
+        teachers: Mapping[str, Teacher],
+        teacher: str,
+        with_regions: bool = True,
     ) -> DetectorPair:
-        """Return the pair of the student and one teacher.
+        """Return the pair of the student and one teacher, with the RoI heads of two-stage detectors if wanted.
 
         Raises:
             ConfigError: When there is no such teacher, a head cannot be read, or the dense heads differ in what their
@@ -73,13 +77,13 @@ class DetectorPair:
         check_same_geometry(*readers)
         head = dense_head(trained[STUDENT])
         regions = None
-        if head == 'rpn_head':
+        if head == 'rpn_head' and with_regions:
             regions = tuple(RegionHeads(network, owner) for owner, network in networks.items())
         return cls(head, *readers, regions)
 
     @property
     def strides(self) -> list[int]:
-        """Return the strides of the levels that features are pooled from: P2 to P5 of a two-stage detector."""
+        """Return the strides of the levels that features are pooled from: those of the RoI heads, else all."""
         levels = self.regions[0].num_levels if self.regions else None
         return self.student.strides[:levels]
 
@@ -136,10 +140,15 @@ class Response:
     regions: bool
     centerness: bool = False
 
+    @property
+    def asks_regions(self) -> bool:
+        """Tell whether RoI heads take part where there are any."""
+        return bool(self.mask_weight or (self.regions and (self.class_weight or self.box_weight)))
+
     def uses_slots(self, pair: DetectorPair) -> bool:
         """Tell whether dense heads are compared."""
         return bool(self.class_weight or self.box_weight) and (
-            self.proposals or pair.regions is None
+            self.proposals or pair.head != 'rpn_head'
         )
 
     def uses_regions(self, pair: DetectorPair) -> bool:
@@ -191,10 +200,9 @@ class Response:
                 for instances, sample in zip(found, samples, strict=True)
             ]
         )
-        finite = [
-            value[chosen].isfinite().all(dim=1) for value in (teacher.logits, teacher.regression)
-        ]
-        chosen[chosen.clone()] = finite[0] & finite[1]
+        chosen &= teacher.logits.isfinite().all(dim=2) & teacher.regression.isfinite().all(dim=2)
+        if self.centerness:
+            chosen &= teacher.centerness.isfinite()
         losses = {}
         if self.class_weight:
             logits, targets = student.logits[chosen], teacher.logits[chosen]
@@ -211,7 +219,7 @@ class Response:
     def of_regions(
         self, pair: DetectorPair, own: Sequence[Tensor], other: Sequence[Tensor], rois: Tensor
     ) -> dict[str, Tensor]:
-        """Compare what both RoI heads say of the instances.
+        """Compare what both RoI heads say of the instances; those for which the teacher's is not finite are left out.
 
         Args:
             pair: The networks.
@@ -222,11 +230,14 @@ class Response:
         Returns:
             ``loss_roi_cls``, ``loss_roi_reg`` and ``loss_mask``, weighted, as far as they take part.
         """
+        student, teacher = pair.regions
+        if len(rois):
+            with torch.no_grad():
+                targets, target_deltas = teacher.boxes(other, rois)
+            finite = targets.isfinite().all(dim=1) & target_deltas.flatten(1).isfinite().all(dim=1)
+            rois, targets, target_deltas = rois[finite], targets[finite], target_deltas[finite]
         if not len(rois):
             return self._of_no_region(pair, own)
-        student, teacher = pair.regions
-        with torch.no_grad():
-            targets, target_deltas = teacher.boxes(other, rois)
         probabilities = targets.float().softmax(dim=1)
         foreground = 1 - probabilities[:, -1]
         classes = probabilities[:, :-1].argmax(dim=1)

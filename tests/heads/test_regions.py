@@ -111,6 +111,7 @@ def test_other_heads_are_refused():
     model = build_model(tiny_detector('faster_rcnn'))
     model.roi_head.__class__ = type('CascadeRoIHead', (type(model.roi_head),), {})
     with pytest.raises(
-        ConfigError, match=r'the student: its RoI head CascadeRoIHead .* regions=False'
+        ConfigError,
+        match=r'the student: its RoI head CascadeRoIHead .* regions=False and mask_weight=0',
     ):
         RegionHeads(model, 'the student')

@@ -288,8 +288,12 @@ def changed(name, **changes):
     [
         ('retinanet', dict(sizes=dict(num_classes=3)), 'number of classes: 2 and 3'),
         ('retinanet', dict(sizes=dict(first_level=2)), 'strides: .8, 16.* and .4, 8'),
-        ('retinanet', dict(sizes=dict(anchor_size=3)), 'anchors'),
-        ('retinanet', dict(bbox_head__bbox_coder__target_stds=[0.1] * 4), 'box coder'),
+        ('retinanet', dict(sizes=dict(anchor_size=3)), r'anchors: .*-22\.6.* and .*-16\.9'),
+        (
+            'retinanet',
+            dict(bbox_head__bbox_coder__target_stds=[0.1] * 4),
+            r'box coder: .*1\.0, 1\.0, 1\.0.* and .*0\.1, 0\.1, 0\.1',
+        ),
         ('faster_rcnn', dict(sizes=dict(anchor_size=3)), 'anchors'),
     ],
 )

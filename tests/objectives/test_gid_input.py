@@ -7,6 +7,7 @@ import torch
 
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError
+from castkd.heads import RegionHeads
 from castkd.objectives import GeneralInstanceDistillation
 from tests.builders import make_batch, tiny_mask2former
 from tests.detectors import DETECTORS, tiny_detector
@@ -75,6 +76,49 @@ def test_slots_that_are_not_finite_are_skipped(teacher_file):  # noqa: F811
     for instances in distiller.objectives['gid'].last_instances['sup']:
         assert len(instances) > 0
         assert instances.boxes.isfinite().all()
+
+
+def spoil_first(*outputs):
+    """Return a hook that makes the first row of the outputs with these indices NaN."""
+
+    def spoil(_module, _inputs, output):
+        for index in outputs:
+            value = output[index]
+            (value if torch.is_tensor(value) else value[0])[0] = torch.nan
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ('name', 'head', 'outputs', 'options'),
+    [
+        ('mask_rcnn', 'roi_head.bbox_head', (0,), {}),
+        ('mask_rcnn', 'roi_head.bbox_head', (1,), {}),
+        ('fcos', 'bbox_head', (2,), dict(centerness=True)),
+    ],
+    ids=['classes of the RoI head', 'boxes of the RoI head', 'centre-ness'],
+)
+def test_what_the_teacher_does_not_say_is_left_out(name, head, outputs, options, teacher_file):  # noqa: F811
+    distiller = make_distiller(
+        teacher_file(name), name, supervised=False, adapter=adapter(), **options
+    )
+    teacher = distiller.teachers['big'].model
+    teacher.get_submodule(head).register_forward_hook(spoil_first(*outputs))
+    losses = own(distiller(*make_batch(['sup']), mode='loss'))
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_an_unknown_roi_head_may_be_left_out(teacher_file, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(RegionHeads, 'heads', ())
+    with pytest.raises(ConfigError, match='Set regions=False and mask_weight=0'):
+        make_distiller(teacher_file('faster_rcnn'), 'faster_rcnn')
+    distiller = make_distiller(
+        teacher_file('faster_rcnn'), 'faster_rcnn', adapter=adapter(), regions=False, mask_weight=0
+    )
+    losses = distiller(*make_batch(['sup']), mode='loss')
+    distiller.parse_losses(losses)[0].backward()
+    assert {'gid.loss_feature', 'gid.loss_cls'} <= set(losses)
+    assert not any('roi' in name for name in own(losses))
 
 
 def test_image_smaller_than_a_cell_of_the_coarsest_level(teacher_file):  # noqa: F811
