@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from xml.etree.ElementTree import ParseError
 
 from mmdet.datasets import VOCDataset
 
 from castkd.checks import check_file
-from castkd.errors import ConfigError
+from castkd.errors import ConfigError, DataError
 from castkd.registry import DATASETS
+
+_SLACK = 1  # pixels by which the boxes of VOC may leave an image
 
 
 @DATASETS.register_module()
@@ -59,4 +62,31 @@ class VOCYears(VOCDataset):
             self.ann_file = os.path.join(folder, 'ImageSets', 'Main', f'{self.subset}.txt')
             check_file('VOCYears', 'list of images', self.ann_file)
             found += super().load_data_list()
+        return found
+
+    def parse_data_info(self, img_info: dict) -> dict:
+        """Read the annotation of one image.
+
+        Raises:
+            DataError: When the file is missing or damaged, or a box is empty or leaves the image.
+        """
+        path = img_info['xml_path']
+        check_file('VOCYears', 'annotation', path)
+        try:
+            found = super().parse_data_info(img_info)
+        except (ParseError, AttributeError, TypeError, ValueError) as error:
+            raise DataError(
+                f'VOCYears: annotation {path!r} cannot be read ({type(error).__name__}: {error}); mend it, or fetch it '
+                'again'
+            ) from error
+        for instance in found['instances']:
+            left, top, right, bottom = instance['bbox']
+            within = min(left, top) >= -_SLACK and (
+                right <= found['width'] + _SLACK and bottom <= found['height'] + _SLACK
+            )
+            if not (within and left < right and top < bottom):
+                raise DataError(
+                    f'VOCYears: annotation {path!r} has a box {instance["bbox"]} (x1, y1, x2, y2) that is empty '
+                    f'or leaves its image of {found["width"]} x {found["height"]} pixels; mend it'
+                )
         return found

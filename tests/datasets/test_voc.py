@@ -81,6 +81,33 @@ def test_a_missing_year_is_named(root):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        (None, None, 'does not exist; check the path'),
+        ('</annotation>', '', r'cannot be read \(ParseError: .*\); mend it, or fetch it again'),
+        ('<width>80</width>', '', r'cannot be read \(AttributeError: .*\); mend it, or fetch it'),
+        ('<xmax>41<', '<xmax>20<', r'has a box \[20, 10, 19, 50\] .* that is empty or leaves'),
+        ('<ymax>51<', '<ymax>63<', r'has a box \[20, 10, 40, 62\] .* its image of 80 x 60'),
+        ('<ymax>51<', '<ymax>62<', None),
+    ],
+    ids=['missing', 'truncated', 'no size', 'empty box', 'box outside', 'a pixel more'],
+)
+def test_wrong_annotations_are_named(root, old, new, text):
+    file = root / 'VOC2012/Annotations/2008_000002.xml'
+    if old is None:
+        file.unlink()
+    else:
+        file.write_text(file.read_text().replace(old, new))
+    source = dict(type='castkd.VOCYears', data_root=str(root))
+    if text is None:
+        assert SourceDataset(dict(labeled=source)).sizes == dict(labeled=4)
+        return
+    with pytest.raises(DataError, match=rf"annotation '.*/2008_000002\.xml' {text}") as caught:
+        SourceDataset(dict(labeled=source))
+    assert '\n' not in str(caught.value)
+
+
 STAGE = """
 _base_ = [
     '{configs}/gid/voc/base.py',
