@@ -68,7 +68,7 @@ class VOCYears(VOCDataset):
         """Read the annotation of one image.
 
         Raises:
-            DataError: When the file is missing or damaged, or a box is empty or leaves the image.
+            DataError: When the file is missing or damaged, or a box is inverted or leaves the image.
         """
         path = img_info['xml_path']
         check_file('VOCYears', 'annotation', path)
@@ -84,9 +84,10 @@ class VOCYears(VOCDataset):
             within = min(left, top) >= -_SLACK and (
                 right <= found['width'] + _SLACK and bottom <= found['height'] + _SLACK
             )
-            if not (within and left < right and top < bottom):
+            # VOC counts the last pixel in, so equal sides are one pixel.
+            if not (within and left <= right and top <= bottom):
                 raise DataError(
-                    f'VOCYears: annotation {path!r} has a box {instance["bbox"]} (x1, y1, x2, y2) that is empty '
-                    f'or leaves its image of {found["width"]} x {found["height"]} pixels; mend it'
+                    f'VOCYears: annotation {path!r} has a box {instance["bbox"]} (x1, y1, x2, y2) that is '
+                    f'inverted or leaves its image of {found["width"]} x {found["height"]} pixels; mend it'
                 )
         return found

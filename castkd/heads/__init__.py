@@ -3,7 +3,14 @@
 from castkd.heads.dpt import DPTPixelDecoder
 from castkd.heads.projection import ProjectionHead
 from castkd.heads.queries import BoxQueries, GridQueries, Queries, SetPredictionQueries
-from castkd.heads.regions import RegionHeads, of_class, pool_regions, region_extractor, rois_of
+from castkd.heads.regions import (
+    RegionHeads,
+    of_class,
+    pool_regions,
+    pooled_levels,
+    region_extractor,
+    rois_of,
+)
 from castkd.heads.slots import (
     AnchorSlots,
     FCOSSlots,
@@ -30,6 +37,7 @@ __all__ = [
     'check_same_geometry',
     'of_class',
     'pool_regions',
+    'pooled_levels',
     'region_extractor',
     'rois_of',
     'slot_reader',

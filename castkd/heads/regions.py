@@ -61,6 +61,13 @@ def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int]) -
     return region_extractor(levels[0].shape[1], strides)(levels, rois)
 
 
+def pooled_levels(network: nn.Module) -> int:
+    """Return how many levels of its pyramid the RoI head of a two-stage detector pools from (P2 to P5 with FPN)."""
+    extractor = network.roi_head.bbox_roi_extractor
+    # A cascade has one per stage, all alike.
+    return (extractor[0] if isinstance(extractor, nn.ModuleList) else extractor).num_inputs
+
+
 class RegionHeads:
     """The second stage of a detector, asked about given boxes.
 
@@ -85,11 +92,6 @@ class RegionHeads:
             )
         self.owner = owner
         self.roi_head = roi_head
-
-    @property
-    def num_levels(self) -> int:
-        """Return how many levels of the pyramid the heads pool from."""
-        return self.roi_head.bbox_roi_extractor.num_inputs
 
     @property
     def has_masks(self) -> bool:

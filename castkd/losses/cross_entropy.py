@@ -11,7 +11,7 @@ from castkd.errors import ConfigError
 from castkd.losses.maps import widen
 from castkd.registry import MODELS
 
-_TINY = 1e-12  # where all weights of a batch are 0
+_TINY = 1e-12  # where no pixel counts
 
 
 def pixel_cross_entropy(
@@ -58,15 +58,10 @@ def pixel_cross_entropy(
     labelled = target != ignore_index
     with torch.autocast(logits.device.type, enabled=False):
         values = widen(logits)
-        if class_weight is None:
-            least, count = 1, labelled.sum()
-        else:
-            class_weight = class_weight.to(values)
-            least, count = _TINY, class_weight[target * labelled].mul(labelled).sum()
-        total = F.cross_entropy(
-            values, target, class_weight, ignore_index=ignore_index, reduction='sum'
-        )
-        return total / count.clamp(min=least)
+        weight = None if class_weight is None else class_weight.to(values)
+        total = F.cross_entropy(values, target, weight, ignore_index=ignore_index, reduction='sum')
+        count = labelled if weight is None else weight[target * labelled] * labelled
+        return total / count.sum().to(total).clamp(min=_TINY)
 
 
 def ohem_cross_entropy(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from castkd.adapters import frozen_batch_statistics
 from castkd.errors import ConfigError, near_names
-from castkd.heads.regions import RegionHeads, of_class
+from castkd.heads.regions import RegionHeads, of_class, pooled_levels
 from castkd.heads.slots import SlotReader, Slots, check_same_geometry, dense_head, slot_reader
 from castkd.losses import (
     GeneralInstances,
@@ -39,12 +39,15 @@ class DetectorPair:
         head: Path of the dense head in both.
         student: Reader of the student's slots.
         teacher: Reader of the teacher's slots.
+        strides: Strides of the levels that features are pooled from: those of the RoI head, or all of a single-stage
+            detector.
         regions: RoI heads of student and teacher; None for single-stage detectors, and where they are not asked.
     """
 
     head: str
     student: SlotReader
     teacher: SlotReader
+    strides: list[int]
     regions: tuple[RegionHeads, RegionHeads] | None
 
     @classmethod
@@ -76,25 +79,20 @@ class DetectorPair:
         readers = [slot_reader(network, owner) for owner, network in networks.items()]
         check_same_geometry(*readers)
         head = dense_head(trained[STUDENT])
-        regions = None
-        if head == 'rpn_head' and with_regions:
-            regions = tuple(RegionHeads(network, owner) for owner, network in networks.items())
-        return cls(head, *readers, regions)
-
-    @property
-    def strides(self) -> list[int]:
-        """Return the strides of the levels that features are pooled from: those of the RoI heads, else all."""
-        levels = self.regions[0].num_levels if self.regions else None
-        return self.student.strides[:levels]
+        strides, regions = readers[0].strides, None
+        if head == 'rpn_head':
+            strides = strides[: pooled_levels(trained[STUDENT])]
+            if with_regions:
+                regions = tuple(RegionHeads(network, owner) for owner, network in networks.items())
+        return cls(head, *readers, strides, regions)
 
     @torch.no_grad()
     def select(
         self, student: Slots, teacher: Slots, samples: list, options: Mapping
     ) -> list[GeneralInstances]:
         """Return the general instances of every image; ``options`` are those of the selection."""
-        ranking = {name: options[name] for name in _RANKING if name in options}
         return [
-            self._select(student, teacher, image, sample.metainfo['img_shape'], ranking, options)
+            self._select(student, teacher, image, sample.metainfo['img_shape'], options)
             for image, sample in enumerate(samples)
         ]
 
@@ -104,10 +102,10 @@ class DetectorPair:
         teacher: Slots,
         image: int,
         img_shape: tuple[int, int],
-        ranking: Mapping,
         options: Mapping,
     ) -> GeneralInstances:
         scores_t, scores_s = (slots.logits[image].float().sigmoid() for slots in (teacher, student))
+        ranking = {name: options[name] for name in _RANKING if name in options}
         where = candidate_slots(scores_t, scores_s, **ranking)
         found = general_instances(
             scores_t[where],
@@ -219,7 +217,9 @@ class Response:
     def of_regions(
         self, pair: DetectorPair, own: Sequence[Tensor], other: Sequence[Tensor], rois: Tensor
     ) -> dict[str, Tensor]:
-        """Compare what both RoI heads say of the instances; those for which the teacher's is not finite are left out.
+        """Compare what both RoI heads say of the instances.
+
+        Those whose classes or boxes are not finite in the teacher are left out.
 
         Args:
             pair: The networks.

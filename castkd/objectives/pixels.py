@@ -1,4 +1,4 @@
-"""What objectives of segmentors share: logits and labels per pixel of the network's input, and weights of classes."""
+"""What objectives of segmentors share: labels per pixel of the network's input, weights and a check of classes."""
 
 from __future__ import annotations
 

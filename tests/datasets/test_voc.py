@@ -87,11 +87,20 @@ def test_a_missing_year_is_named(root):
         (None, None, 'does not exist; check the path'),
         ('</annotation>', '', r'cannot be read \(ParseError: .*\); mend it, or fetch it again'),
         ('<width>80</width>', '', r'cannot be read \(AttributeError: .*\); mend it, or fetch it'),
-        ('<xmax>41<', '<xmax>20<', r'has a box \[20, 10, 19, 50\] .* that is empty or leaves'),
+        ('<xmax>41<', '<xmax>20<', r'has a box \[20, 10, 19, 50\] .* that is inverted or leaves'),
         ('<ymax>51<', '<ymax>63<', r'has a box \[20, 10, 40, 62\] .* its image of 80 x 60'),
         ('<ymax>51<', '<ymax>62<', None),
+        ('<xmax>41<', '<xmax>21<', None),
     ],
-    ids=['missing', 'truncated', 'no size', 'empty box', 'box outside', 'a pixel more'],
+    ids=[
+        'missing',
+        'truncated',
+        'no size',
+        'inverted box',
+        'box outside',
+        'a pixel more',
+        'a pixel wide',
+    ],
 )
 def test_wrong_annotations_are_named(root, old, new, text):
     file = root / 'VOC2012/Annotations/2008_000002.xml'

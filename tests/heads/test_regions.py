@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from castkd.errors import ConfigError
-from castkd.heads import RegionHeads, of_class, pool_regions, region_extractor, rois_of
+from castkd.heads import (
+    RegionHeads,
+    of_class,
+    pool_regions,
+    pooled_levels,
+    region_extractor,
+    rois_of,
+)
 from castkd.registry import build_model
 from tests.detectors import tiny_detector
 
@@ -81,7 +88,7 @@ def test_answers_are_those_of_the_detector(name):
             masks = heads.masks(maps, rois)
             assert masks.shape == (2, 2, 28, 28)
             assert torch.equal(masks, model.roi_head._mask_forward(maps, rois)['mask_preds'])
-    assert heads.num_levels == 4
+    assert pooled_levels(model) == 4
     assert heads.delta_beta == 0
 
 
@@ -115,3 +122,11 @@ def test_other_heads_are_refused():
         match=r'the student: its RoI head CascadeRoIHead .* regions=False and mask_weight=0',
     ):
         RegionHeads(model, 'the student')
+
+
+def test_a_cascade_pools_from_as_many_levels():
+    """Its stages have an extractor each."""
+    model = build_model(tiny_detector('faster_rcnn'))
+    extractor = model.roi_head.bbox_roi_extractor
+    model.roi_head.bbox_roi_extractor = torch.nn.ModuleList([extractor, extractor])
+    assert pooled_levels(model) == 4

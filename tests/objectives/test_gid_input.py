@@ -115,6 +115,8 @@ def test_an_unknown_roi_head_may_be_left_out(teacher_file, monkeypatch):  # noqa
     distiller = make_distiller(
         teacher_file('faster_rcnn'), 'faster_rcnn', adapter=adapter(), regions=False, mask_weight=0
     )
+    # Features come from the same levels, whoever is asked.
+    assert distiller.objectives['gid']._pair.strides == [4, 8, 16, 32]
     losses = distiller(*make_batch(['sup']), mode='loss')
     distiller.parse_losses(losses)[0].backward()
     assert {'gid.loss_feature', 'gid.loss_cls'} <= set(losses)
