@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,9 +34,22 @@ FULL, EIGHTH = (512, 1024), (64, 128)
 SIXTEENTH = (32, 64)
 
 
+CLASS_WEIGHT = torch.linspace(0.5, 2.0, CLASSES)
+
+
+def halves(feature: Tensor) -> tuple[Tensor, ...]:
+    """Return two maps (B, C / 2, h, w) of one."""
+    return feature.chunk(2, dim=1)
+
+
 def _kl(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
     wanted = teacher.softmax(dim)
     return (wanted * (wanted.log() - student.log_softmax(dim))).sum(dim)
+
+
+def plain_pixels(logits: Tensor, target: Tensor) -> Tensor:
+    """Return MGD's pixel level with weights of classes, as PyTorch has it."""
+    return F.cross_entropy(logits, target, CLASS_WEIGHT.to(logits), ignore_index=255)
 
 
 def plain_ohem(logits: Tensor, target: Tensor) -> Tensor:
@@ -83,6 +97,46 @@ def plain_hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
     return total / weights
 
 
+def plain_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared error: FitNets, and TransKD's loss of patch embeddings."""
+    return F.mse_loss(student, teacher)
+
+
+def _attention(feature: Tensor) -> Tensor:
+    return F.normalize(feature.square().mean(1).flatten(1))
+
+
+def plain_attention(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return AT."""
+    return F.mse_loss(_attention(student), _attention(teacher))
+
+
+def plain_attention_moves(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return DSD's pixel-wise term of two maps, the halves of the channels."""
+    own, wanted = ([_attention(x) for x in halves(side)] for side in (student, teacher))
+    return F.mse_loss(F.normalize(own[1] - own[0]), F.normalize(wanted[1] - wanted[0]))
+
+
+def plain_overlaps(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return DSD's category-wise term."""
+    own, wanted = ((F.avg_pool2d(x, 2).flatten(2) / 4).softmax(2) for x in (student, teacher))
+    return F.mse_loss(own @ own.transpose(1, 2), wanted @ wanted.transpose(1, 2))
+
+
+def plain_variation(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """Return IFVD, one class of an image after the other as its authors' code has it."""
+    total = student.new_zeros(())
+    for own, wanted, labels in zip(student, teacher, target, strict=True):
+        for index in labels[labels != 255].unique():
+            of_class = labels == index
+            first, second = (
+                F.cosine_similarity(x[:, of_class], x[:, of_class].mean(1, keepdim=True), dim=0)
+                for x in (own, wanted)
+            )
+            total = total + (first - second).square().sum()
+    return total / target.numel()
+
+
 def plain_logits(student: Tensor, teacher: Tensor) -> Tensor:
     """Return KD at temperature 1."""
     return _kl(student, teacher, 1).mean()
@@ -127,8 +181,9 @@ class Case:
         plain: The plain form.
         channels: Channels of student and teacher.
         size: Height and width.
-        labels: Whether the second input is a label map, of which a tenth is ignored.
-        both: Whether the second input gets a gradient too.
+        labels: Whether there is a label map (B, H, W), of which a tenth is ignored, as the last input.
+        teacher: Whether there is a teacher's map.
+        both: Whether the teacher's map gets a gradient too.
     """
 
     loss: Callable
@@ -136,11 +191,20 @@ class Case:
     channels: int
     size: tuple[int, int]
     labels: bool = False
+    teacher: bool = True
     both: bool = False
 
 
 CASES = {
-    'OHEM': Case(losses.OHEMCrossEntropy(), plain_ohem, CLASSES, FULL, labels=True),
+    'OHEM': Case(losses.OHEMCrossEntropy(), plain_ohem, CLASSES, FULL, labels=True, teacher=False),
+    'MGD pixel': Case(
+        partial(losses.pixel_cross_entropy, class_weight=CLASS_WEIGHT),
+        plain_pixels,
+        CLASSES,
+        FULL,
+        labels=True,
+        teacher=False,
+    ),
     'MGD image': Case(losses.image_semantic_loss, plain_image_semantic, CLASSES, FULL),
     'MGD region': Case(losses.region_content_loss, plain_region_content, WIDTH, EIGHTH),
     'LAD dual path': Case(
@@ -150,6 +214,22 @@ CASES = {
     'TransKD HCL': Case(
         losses.hierarchical_context_loss, plain_hierarchical_context, WIDTH, EIGHTH
     ),
+    'TransKD PEA': Case(
+        lambda *maps: losses.patch_embedding_loss(*(x.flatten(2).transpose(1, 2) for x in maps)),
+        plain_difference,
+        WIDTH,
+        EIGHTH,
+    ),
+    'FitNets': Case(losses.hint_loss, plain_difference, WIDTH, EIGHTH),
+    'AT': Case(losses.attention_transfer, plain_attention, WIDTH, EIGHTH),
+    'IFVD': Case(losses.intra_class_variation, plain_variation, WIDTH, EIGHTH, labels=True),
+    'DSD pixel-wise': Case(
+        lambda *maps: losses.pixel_similarity(*map(halves, maps)),
+        plain_attention_moves,
+        WIDTH,
+        EIGHTH,
+    ),
+    'DSD category-wise': Case(losses.category_similarity, plain_overlaps, CLASSES, EIGHTH),
     'KD': Case(losses.logit_distillation, plain_logits, CLASSES, EIGHTH),
     'SKD pair-wise': Case(losses.pairwise_similarity, plain_pairwise, WIDTH, EIGHTH),
     'CIRKD': Case(losses.cross_image_relation, plain_cross_image, WIDTH, SIXTEENTH),
@@ -157,18 +237,20 @@ CASES = {
 }
 
 
-def make_inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:
-    """Return seeded student and teacher maps, or logits and labels."""
+def make_inputs(case: Case, device: str) -> tuple[Tensor, ...]:
+    """Return the student's seeded map and, where the case has them, the teacher's and labels."""
     torch.manual_seed(0)
     shape = (IMAGES, case.channels, *case.size)
-    student = torch.randn(shape, device=device, requires_grad=True)
-    if not case.labels:
-        return student, torch.randn(shape, device=device, requires_grad=case.both)
-    labels = torch.randint(case.channels, (IMAGES, *case.size), device=device)
-    return student, labels.masked_fill(torch.rand(labels.shape, device=device) < 0.1, 255)
+    inputs = [torch.randn(shape, device=device, requires_grad=True)]
+    if case.teacher:
+        inputs.append(torch.randn(shape, device=device, requires_grad=case.both))
+    if case.labels:
+        labels = torch.randint(CLASSES, (IMAGES, *case.size), device=device)
+        inputs.append(labels.masked_fill(torch.rand(labels.shape, device=device) < 0.1, 255))
+    return tuple(inputs)
 
 
-def run(form: Callable, inputs: tuple[Tensor, Tensor]) -> Tensor:
+def run(form: Callable, inputs: tuple[Tensor, ...]) -> Tensor:
     """Run a form forward and backward; return its value."""
     for tensor in inputs:
         tensor.grad = None

@@ -166,7 +166,7 @@ class SemanticAdapter(DetectionAdapter):
     """Runs mmseg segmentors that give one logit per class and pixel (EncoderDecoder, also the cascaded one).
 
     mmseg calls ``forward`` of its heads, which no forward hook sees; here heads are called as modules in every kind of
-    pass, so that taps on them work.
+    pass, so that taps on them work. Auxiliary heads, which mmseg runs for a loss alone, run wherever a tap reads them.
     """
 
     partial_loss = True
@@ -177,7 +177,7 @@ class SemanticAdapter(DetectionAdapter):
 
     def forward(self, network: nn.Module, inputs: Tensor, samples: list) -> Any:  # noqa: ANN401
         """Return the decode head's logits (B, C, h, w) at its own stride; of a cascade, those of its last head."""
-        with _heads_as_modules(network):
+        with _heads_as_modules(network), _tapped_auxiliary_heads(network):
             return network(inputs, samples, mode='tensor')
 
     def predict(self, network: nn.Module, inputs: Tensor, samples: list) -> list:
@@ -186,7 +186,7 @@ class SemanticAdapter(DetectionAdapter):
         Its ``data`` (1, H, W) are class indices, its ``scores`` (1, H, W) their probabilities.
         """
         size = tuple(inputs.shape[-2:])
-        with _heads_as_modules(network):
+        with _heads_as_modules(network), _tapped_auxiliary_heads(network):
             found = network.predict(inputs, [_unmoved(sample, size) for sample in samples])
         return [
             _with_prediction(sample, prediction.seg_logits.data)
@@ -250,9 +250,11 @@ def _with_prediction(sample: Any, logits: Tensor) -> Any:  # noqa: ANN401 - data
     return predicted
 
 
-def _heads(network: nn.Module) -> list[nn.Module]:
-    """Return the decode and auxiliary heads of a segmentor."""
-    owners = [getattr(network, name, None) for name in ('decode_head', 'auxiliary_head')]
+def _heads(
+    network: nn.Module, names: tuple[str, ...] = ('decode_head', 'auxiliary_head')
+) -> list[nn.Module]:
+    """Return the heads of a segmentor."""
+    owners = [getattr(network, name, None) for name in names]
     return [
         head
         for owner in owners
@@ -281,6 +283,32 @@ def _heads_as_modules(network: nn.Module) -> Iterator[None]:
             head.forward = calling(head)
             stack.callback(delattr, head, 'forward')
         yield
+
+
+@contextmanager
+def _tapped_auxiliary_heads(network: nn.Module) -> Iterator[None]:
+    """Run auxiliary heads on the features while the context is open, those that forward hooks listen to."""
+    tapped = [
+        head
+        for head in _heads(network, ('auxiliary_head',))
+        if any(module._forward_hooks for module in head.modules())
+    ]
+    if not tapped:
+        yield
+        return
+    encode = network.extract_feat
+
+    def extract_feat(inputs: Tensor) -> Any:  # noqa: ANN401 - features of any form
+        features = encode(inputs)
+        for head in tapped:
+            head.forward(features)  # a call of the module, see _heads_as_modules
+        return features
+
+    network.extract_feat = extract_feat
+    try:
+        yield
+    finally:
+        del network.extract_feat
 
 
 @contextmanager

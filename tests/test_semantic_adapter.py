@@ -78,17 +78,27 @@ def test_a_segmentor_is_known_by_its_methods(config):
 def test_taps_on_heads_fire_in_every_kind_of_pass(network, images, samples, kind):
     before = {name: dict(vars(module)) for name, module in network.named_modules()}
     taps = ['decode_head', 'decode_head:input', 'decode_head.conv_seg:input', 'backbone[1]']
-    taps += ['auxiliary_head.1'] if kind == 'loss' else []
+    taps += ['auxiliary_head.1']
     with record_taps(network, tuple(taps)) as values:
         arguments = ([0, 2],) if kind == 'loss' else ()
         outputs = getattr(adapter_for(network), kind)(network, images, samples, *arguments)
     assert values['decode_head'].shape == (3, 3, 2, 2)
     assert values['backbone[1]'].shape[0] == 3
     assert len(values['decode_head:input']) == 4
+    features = network.extract_feat(images)
+    torch.testing.assert_close(values['auxiliary_head.1'], network.auxiliary_head[1](features))
     if kind == 'forward':
         assert outputs is values['decode_head']
     # Nothing of it stays behind.
     assert {name: dict(vars(module)) for name, module in network.named_modules()} == before
+
+
+def test_an_auxiliary_head_runs_only_for_a_tap(network, images, samples):
+    calls = []
+    network.auxiliary_head[0].forward = lambda features: calls.append(features)
+    with record_taps(network, ('auxiliary_head.1.conv_seg', 'decode_head')):
+        adapter_for(network).forward(network, images, samples)
+    assert not calls
 
 
 def test_a_cascade_gives_the_logits_of_its_last_head(images, samples):

@@ -35,7 +35,11 @@ def stages_of(name):
 
 
 def test_every_recipe_is_tested():
-    assert {path.stem for path in CONFIGS.glob('*.py')} == {*CLASSES, 'study_camvid'}
+    assert {path.stem for path in CONFIGS.glob('*.py')} == {
+        *CLASSES,
+        'study_camvid',
+        'study_camvid_16',
+    }
 
 
 @pytest.mark.parametrize('name', CLASSES)

@@ -6,17 +6,23 @@ CutMix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from castkd.losses import pixel_cross_entropy
 from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import check_same_classes, hard_labels, weights_of_classes
+from castkd.objectives.pixels import (
+    aligned_corners,
+    check_same_classes,
+    hard_labels,
+    weights_of_classes,
+)
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
+from castkd.teachers import Teacher
 
 
 @MODELS.register_module()
@@ -24,15 +30,15 @@ class CrossPseudoSupervision(Objective):
     """The student learns from the hard labels of a peer on mixed images, and the peer from the student's.
 
     ``L = CE(z_1(x_m), p_2) + CE(z_2(x_m), p_1)``, where p_b are the labels of network b on the images before mixing,
-    made without gradient and mixed like the images. All pixels count, whatever the confidence. The student is handed
-    over, the peer is not. Both need a :class:`~castkd.objectives.supervised.Supervised` objective of their own.
+    made without gradient and mixed like the images. Logits are resized to the images as the network's decode head
+    resizes them. All pixels count, whatever the confidence. The student is handed over, the peer is not. Both need a
+    :class:`~castkd.objectives.supervised.Supervised` objective of their own.
 
     Args:
         peer: Name of the network that is trained beside the student: the same architecture from other first weights.
         unlabeled: View of the images before mixing.
         mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
         logits: Tap of the logits of both networks, (B, C, h, w).
-        align_corners: How logits are resized to the images; as the decode heads have it.
         class_weight: Weights (C,) of the classes, such as those of the labels' loss; None for 1, as published.
         weight: See :class:`~castkd.objectives.base.Objective`.
 
@@ -46,7 +52,6 @@ class CrossPseudoSupervision(Objective):
         unlabeled: str = 'unsup_teacher',
         mixed: str = 'unsup_mixed',
         logits: str = 'decode_head',
-        align_corners: bool = True,
         class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
     ) -> None:
@@ -57,7 +62,11 @@ class CrossPseudoSupervision(Objective):
         self.unlabeled = unlabeled
         self.mixed = mixed
         self.logits = logits
-        self.align_corners = align_corners
+        self._aligned: dict[str, bool] = {}
+
+    def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
+        """Keep how each network resizes its logits."""
+        self._aligned = aligned_corners(trained, teachers)
 
     def passes(self) -> list[Pass]:
         """Return runs of both networks on the images without gradient, and on the mixed ones with it."""
@@ -73,10 +82,11 @@ class CrossPseudoSupervision(Objective):
         size = step.inputs[self.mixed].shape[-2:]
         logits, labels = [], []
         for network in self.networks:
+            aligned = self._aligned.get(network, False)
             before = step[network, self.unlabeled].taps[self.logits]
-            labels.append(step.carry(hard_labels(before, size, self.align_corners), self.mixed))
+            labels.append(step.carry(hard_labels(before, size, aligned), self.mixed))
             mixed = step[network, self.mixed].taps[self.logits]
-            logits.append(resize_maps(mixed, size, self.align_corners))
+            logits.append(resize_maps(mixed, size, aligned))
         check_same_classes('CrossPseudoSupervision', self.networks[1], logits[1], logits[0])
         step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
         learn = partial(pixel_cross_entropy, class_weight=self.class_weight)

@@ -6,25 +6,33 @@ Qin et al., "Multi-Granularity Distillation Scheme Towards Lightweight Semi-Supe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
 from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import check_same_classes, hard_labels, weights_of_classes
+from castkd.objectives.pixels import (
+    aligned_corners,
+    check_same_classes,
+    hard_labels,
+    weights_of_classes,
+)
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
+from castkd.teachers import Teacher
 
 
 @MODELS.register_module()
 class MultiGranularity(Objective):
     """Distil a deeper and a wider teacher at three levels.
+
+    Logits are resized to the images as each network's decode head resizes them.
 
     - Pixel, both teachers: cross-entropy against their hard labels, of labelled images and of unlabelled ones;
       these are labelled before mixing, and the labels mixed like the images.
@@ -47,7 +55,6 @@ class MultiGranularity(Objective):
         pixel_weight: Factor of the four cross-entropies, at least 0.
         image_weight: Factor of the image level (lambda_1), at least 0.
         region_weight: Factor of the region level (lambda_2), at least 0.
-        align_corners: How logits are resized to the images; as the decode heads have it.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
         class_weight: Weights (C,) of the classes in the pixel level, such as those of the labels' loss; None for 1, as
             published.
@@ -69,7 +76,6 @@ class MultiGranularity(Objective):
         pixel_weight: float = 1.0,
         image_weight: float = 0.002,
         region_weight: float = 100.0,
-        align_corners: bool = True,
         mask_ignored: bool = False,
         class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
@@ -90,12 +96,16 @@ class MultiGranularity(Objective):
         self.logits = logits
         self.feature = feature
         self.levels = levels
-        self.align_corners = align_corners
         self.mask_ignored = mask_ignored
+        self._aligned: dict[str, bool] = {}
         weights = weights_of_classes('MultiGranularity', class_weight)
         self.register_buffer('class_weight', weights, persistent=False)
         self.image_loss = ImageSemanticLoss()
         self.region_loss = RegionContentLoss()
+
+    def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
+        """Keep how each network resizes its logits."""
+        self._aligned = aligned_corners(trained, teachers)
 
     def passes(self) -> list[Pass]:
         """Return the runs that the levels need: a teacher sees the mix only where its output on it is compared."""
@@ -169,9 +179,11 @@ class MultiGranularity(Objective):
     def _full(self, step: Step, network: str, view: str) -> Tensor:
         """Return a network's logits on a view at the size of the images."""
         size = step.inputs[view].shape[-2:]
-        return resize_maps(step[network, view].taps[self.logits], size, self.align_corners)
+        return resize_maps(
+            step[network, view].taps[self.logits], size, self._aligned.get(network, False)
+        )
 
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
         logits = step[teacher, view].taps[self.logits]
         check_same_classes('MultiGranularity', teacher, logits, student)
-        return hard_labels(logits, step.inputs[view].shape[-2:], self.align_corners)
+        return hard_labels(logits, step.inputs[view].shape[-2:], self._aligned.get(teacher, False))

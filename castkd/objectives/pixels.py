@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses.maps import resize_maps
+from castkd.teachers import Teacher
+
+
+def aligned_corners(
+    trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]
+) -> dict[str, bool]:
+    """Return per network whether its (last) decode head resizes logits with aligned corners; False where it has none.
+
+    Args:
+        trained: Student and peers by name.
+        teachers: Teachers by name.
+    """
+    networks = {**trained, **{name: teacher.model for name, teacher in teachers.items()}}
+    found = {}
+    for name, network in networks.items():
+        head = getattr(network, 'decode_head', None)
+        last = head[-1] if isinstance(head, nn.ModuleList) else head
+        found[name] = getattr(last, 'align_corners', False)
+    return found
 
 
 @torch.no_grad()
@@ -19,7 +38,7 @@ def hard_labels(logits: Tensor, size: tuple[int, int], align_corners: bool) -> T
     Args:
         logits: (B, C, h, w), what a decode head gives at its own stride.
         size: Height and width of the input.
-        align_corners: How logits are resized; as the decode head has it.
+        align_corners: How logits are resized, see :func:`aligned_corners`.
 
     Returns:
         (B, H, W), int64.

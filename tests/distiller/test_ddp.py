@@ -52,7 +52,7 @@ METHODS = {
     ),
 }
 SUP = dict(type='castkd.Supervised')
-CPS = dict(type='castkd.CrossPseudoSupervision', peer='second', align_corners=False)
+CPS = dict(type='castkd.CrossPseudoSupervision', peer='second')
 LATER = dict(type='Window', value=1.0, begin=1)
 # Segmentors, with a peer that is trained beside the student.
 SEMANTIC = {

@@ -10,7 +10,7 @@ from castkd.structures import PassResult, Step
 from tests.builders import tiny_segmentor
 from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch
 
-CPS = dict(type='castkd.CrossPseudoSupervision', align_corners=False)
+CPS = dict(type='castkd.CrossPseudoSupervision')
 BOTH = dict(
     sup=dict(type='castkd.Supervised'),
     sup_second=dict(type='castkd.Supervised', network='second'),

@@ -28,17 +28,35 @@ def test_every_method_is_listed():
     assert {path.stem for path in METHODS.glob('*.py')} == set(WEIGHTS)
 
 
+def trained(model, network):
+    """Return the distiller of a method, its teacher, and the losses of a step."""
+    teacher = Teacher(network)
+    distiller = MODELS.build({**model, 'student': network, 'teachers': {'big': teacher}})
+    distiller.init_weights()
+    samples = [make_map_sample(torch.randint(0, 3, (96, 96)).numpy()) for _ in range(2)]
+    images = torch.randn(2, 3, 96, 96)
+    return distiller, teacher, distiller({'sup': images}, {'sup': samples}, mode='loss')
+
+
+def test_dsd_with_an_auxiliary_head():
+    """The benchmark's list for networks that have one, see docs/distillation.md."""
+    model = Config.fromfile(METHODS / 'dsd.py').model
+    model.objectives.psd.taps[0] = 'auxiliary_head.conv_seg'
+    network = tiny_segmentor()
+    network['auxiliary_head'] = dict(network['decode_head'])
+    distiller, _, losses = trained(model, network)
+    taps = distiller.last_step['big', 'sup'].taps
+    assert taps['auxiliary_head.conv_seg'].shape == taps['decode_head.conv_seg'].shape
+    losses['psd.loss_sup'].backward()
+    assert distiller.student.auxiliary_head.conv_seg.weight.grad.any()
+
+
 @pytest.mark.parametrize('method', WEIGHTS)
 def test_method_trains_a_segmentor(method):
     model = Config.fromfile(METHODS / f'{method}.py').model
     if method == 'fitnet':
         model.objectives.fitnet.connector.update(in_channels=16, out_channels=16)
-    teacher = Teacher(tiny_segmentor())
-    distiller = MODELS.build({**model, 'student': tiny_segmentor(), 'teachers': {'big': teacher}})
-    distiller.init_weights()
-    samples = [make_map_sample(torch.randint(0, 3, (96, 96)).numpy()) for _ in range(2)]
-    images = torch.randn(2, 3, 96, 96)
-    losses = distiller({'sup': images}, {'sup': samples}, mode='loss')
+    distiller, teacher, losses = trained(model, tiny_segmentor())
     weights = {
         name: objective.weight(0)
         for name, objective in distiller.objectives.items()

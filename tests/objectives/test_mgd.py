@@ -5,15 +5,17 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from castkd.errors import ConfigError
 from castkd.losses import image_semantic_loss, region_content_loss
 from castkd.objectives import MultiGranularity
 from castkd.structures import PassResult, Step
+from castkd.teachers import Teacher
 from tests.builders import make_map_sample
 from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch, teacher_file
 
-MGD = dict(type='castkd.MultiGranularity', align_corners=False)
+MGD = dict(type='castkd.MultiGranularity')
 SUP = dict(type='castkd.Supervised')
 LOGITS, FEATURE = 'decode_head', 'decode_head.conv_seg:input'
 LEVELS = ('pixel', 'image', 'region')
@@ -50,8 +52,8 @@ def make_step(classes=CLASSES, size=(8, 10), grids=None):
     return step
 
 
-def full(logits, size=(8, 10)):
-    return F.interpolate(logits, size=size, mode='bilinear', align_corners=True)
+def full(logits, size=(8, 10), *, aligned=False):
+    return F.interpolate(logits, size=size, mode='bilinear', align_corners=aligned)
 
 
 @pytest.fixture
@@ -145,6 +147,26 @@ class TestLosses:
             for name in ('deeper', 'wider')
         )
         torch.testing.assert_close(losses['loss_pixel_labeled'], expected)
+
+    @pytest.mark.parametrize('aligned', ['student', 'deeper', 'wider'])
+    def test_logits_are_resized_as_each_head_does(self, aligned):
+        def network(name):
+            head = nn.Module()
+            head.align_corners = name == aligned
+            # Of a cascade the last head speaks.
+            heads = nn.ModuleList([nn.Module(), head])
+            return nn.ModuleDict({'decode_head': heads if name == 'deeper' else head})
+
+        objective = MultiGranularity(**only('pixel'))
+        teachers = {name: Teacher(network(name)) for name in ('deeper', 'wider')}
+        objective.bind({'student': network('student')}, teachers)
+        step = make_step()
+        own, *others = (
+            full(step[name, 'sup'].taps[LOGITS], aligned=name == aligned)
+            for name in ('student', 'deeper', 'wider')
+        )
+        expected = sum(F.cross_entropy(own, other.argmax(1)) for other in others)
+        torch.testing.assert_close(objective(step)['loss_pixel_labeled'], expected)
 
     def test_ignored_pixels_count_unless_masked(self):
         step = make_step()

@@ -22,7 +22,7 @@ MAPPING = dict(zip('abc', ('z', 'x', 'y'), strict=True))
 SIZE = (32, 48)
 KD = dict(type='castkd.Distillation', teacher='big', taps=LOGITS)
 KD['loss'] = dict(type='castkd.LogitDistillation')
-MGD = dict(type='castkd.MultiGranularity', deeper='big', wider='big', align_corners=False)
+MGD = dict(type='castkd.MultiGranularity', deeper='big', wider='big')
 
 
 @pytest.fixture(scope='module')
