@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hub import get_config
 
 from castkd.apis.export_student import _castkd_types, _plain
 from castkd.engine.config_check import check_configs
@@ -23,6 +24,7 @@ DETECTORS = {
     'gid_faster_rcnn_nuclei128_10pct': 'FasterRCNN',
     'gid_mask_rcnn_nuclei128_10pct': 'MaskRCNN',
     'gid_retinanet_voc': 'RetinaNet',
+    'gid_fcos_voc': 'FCOS',
     'gid_faster_rcnn_voc': 'FasterRCNN',
 }
 WEIGHTS = dict(feature_weight=5e-4, relation_weight=40.0, class_weight=0.1, box_weight=1.0)
@@ -102,6 +104,37 @@ def test_networks_are_built_and_planned(recipe):
             for network in (distiller.student, distiller.teachers['big'].model)
         ]
         assert 1.3 * sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize(
+    ('name', 'published'),
+    [
+        ('retinanet', 'retinanet/retinanet_r101_fpn_2x_coco'),
+        ('fcos', 'fcos/fcos_r101-caffe_fpn_gn-head_ms-640-800-2x_coco'),
+        ('faster_rcnn', 'faster_rcnn/faster-rcnn_r101_fpn_2x_coco'),
+        ('mask_rcnn', 'mask_rcnn/mask-rcnn_r101_fpn_2x_coco'),
+    ],
+)
+def test_mmdets_published_networks_can_teach(name, published):
+    """The README's way to a teacher that need not be trained; that of FCOS wants other colours and centre-ness."""
+    stage = load_recipe(CONFIGS / f'gid_{name}_coco.py').stages[-1]
+    model = stage.config['model']
+    network = get_config(f'mmdet::{published}.py').model.to_dict()
+    model['teachers']['big']['model'] = dict(network, _scope_='mmdet')
+    with torch.device('meta'):
+        distiller = MODELS.build(model)
+    assert ('big', 'sup', 'dense') in {
+        (run.network, run.view, run.kind) for run in distiller.plan()
+    }
+
+
+def test_shipped_config_with_a_published_teacher():
+    (stage,) = load_recipe(CONFIGS / 'coco/retinanet/distill_published.py').stages
+    check_configs({stage.name: stage.config}, 'published')
+    with torch.device('meta'):
+        distiller = MODELS.build(stage.config['model'])
+    assert distiller.teachers['big'].model.backbone.depth == 101
+    assert distiller.student.backbone.depth == 50
 
 
 def test_students_can_be_handed_over(stages):

@@ -89,9 +89,10 @@ class FrozenTeacher(Teacher):
             allow_missing=self.allow_missing,
             allow_unexpected=self.allow_unexpected,
         )
-        meta = (content.get('meta') or {}).get('dataset_meta') or {}
-        # Older mm checkpoints write CLASSES.
-        classes = {key.lower(): value for key, value in meta.items()}.get('classes')
+        meta = content.get('meta') or {}
+        # Older mm checkpoints write CLASSES, before mmdet 3 beside the other meta data.
+        named = {**meta, **(meta.get('dataset_meta') or {})}
+        classes = {key.lower(): value for key, value in named.items()}.get('classes')
         if self.classes is None and classes:
             self.classes = tuple(classes)
         self.freeze()

@@ -58,6 +58,21 @@ def test_frozen_teacher_is_the_file_and_frozen(student, checkpoint):
     assert len(teacher.provenance()['sha256']) == 64
 
 
+@pytest.mark.parametrize(
+    'meta',
+    [
+        {'dataset_meta': {'CLASSES': ('car', 'bus')}},
+        {'CLASSES': ('car', 'bus'), 'mmdet_version': '2.3.0', 'epoch': 24},
+    ],
+    ids=['mmdet 3.0', 'mmdet 2'],
+)
+def test_classes_of_older_checkpoints(student, tmp_path, meta):
+    torch.save({'state_dict': student.state_dict(), 'meta': meta}, tmp_path / 'old.pth')
+    teacher = FrozenTeacher(tiny_mask2former(), str(tmp_path / 'old.pth'))
+    teacher.load()
+    assert teacher.classes == ('car', 'bus')
+
+
 @pytest.mark.parametrize('from_batch', [False, True])
 @pytest.mark.parametrize('images', [1, 3])
 def test_norms_use_stored_statistics_or_those_of_a_batch(tmp_path, from_batch, images):

@@ -1,0 +1,7 @@
+# GID (Dai et al., CVPR 2021) on Pascal VOC 2007 and 2012, FCOS with the later improvements, ResNet-101 to ResNet-50,
+# 16 images a step:
+#   python tools/train.py configs/gid/gid_fcos_voc.py
+_base_ = '../_base_/recipes/gid.py'
+
+folder = 'voc/fcos'
+fraction = 1.0
