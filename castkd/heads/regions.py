@@ -74,6 +74,7 @@ class RegionHeads:
     Args:
         network: A two-stage detector.
         owner: Its name, for errors.
+        scale: Factor of the network's images to those in whose pixels boxes are given.
 
     Raises:
         ConfigError: When its RoI head is of another kind.
@@ -81,7 +82,7 @@ class RegionHeads:
 
     heads = ('StandardRoIHead', 'DynamicRoIHead', 'PISARoIHead')
 
-    def __init__(self, network: nn.Module, owner: str) -> None:
+    def __init__(self, network: nn.Module, owner: str, scale: float = 1.0) -> None:
         roi_head = network.roi_head
         kind = type(roi_head).__name__
         box_head = getattr(roi_head, 'bbox_head', None)
@@ -92,6 +93,7 @@ class RegionHeads:
             )
         self.owner = owner
         self.roi_head = roi_head
+        self.scale = scale
 
     @property
     def has_masks(self) -> bool:
@@ -126,7 +128,8 @@ class RegionHeads:
         return self.roi_head.mask_head(self._pooled(self.roi_head.mask_roi_extractor, maps, rois))
 
     def _pooled(self, extractor: nn.Module, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        pooled = extractor(maps[: extractor.num_inputs], rois)
+        own = torch.cat([rois[:, :1], rois[:, 1:] * self.scale], dim=1)
+        pooled = extractor(maps[: extractor.num_inputs], own)
         return self.roi_head.shared_head(pooled) if self.roi_head.with_shared_head else pooled
 
 

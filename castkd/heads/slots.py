@@ -50,6 +50,7 @@ class SlotReader(ABC):
     Args:
         head: The head; it is kept here, where it is no part of a module.
         owner: The network's name, for errors.
+        scale: Factor of the network's images to those in whose pixels slots are given.
 
     Attributes:
         heads: Names of the head classes that a reader understands; those derived from them may predict otherwise.
@@ -60,7 +61,7 @@ class SlotReader(ABC):
 
     heads: tuple[str, ...] = ()
 
-    def __init__(self, head: nn.Module, owner: str) -> None:
+    def __init__(self, head: nn.Module, owner: str, scale: float = 1.0) -> None:
         if not head.use_sigmoid_cls:
             raise ConfigError(
                 f'{owner}: the classes of its {type(head).__name__} compete in a softmax; slots are compared by '
@@ -68,11 +69,13 @@ class SlotReader(ABC):
             )
         self.head = head
         self.owner = owner
+        self.scale = scale
 
     @property
-    def strides(self) -> list[int]:
+    def strides(self) -> list[float]:
         """Return the strides of the pyramid, fine to coarse."""
-        return [int(stride[0]) for stride in self.head.prior_generator.strides]
+        strides = [stride[0] for stride in self.head.prior_generator.strides]
+        return strides if self.scale == 1 else [stride / self.scale for stride in strides]
 
     @property
     def delta_beta(self) -> float | None:
@@ -95,7 +98,9 @@ class SlotReader(ABC):
     def geometry(self) -> dict[str, Any]:
         """Return by name what two networks must share so that their slots are the same."""
         generator = self.head.prior_generator
-        anchors = [values.tolist() for values in getattr(generator, 'base_anchors', [])]
+        anchors = [
+            (values / self.scale).tolist() for values in getattr(generator, 'base_anchors', [])
+        ]
         coder = self.head.bbox_coder
         return {
             'head': type(self).__name__,
@@ -120,14 +125,14 @@ class SlotReader(ABC):
         return Slots(
             logits=_joined(scores, counts),
             regression=self._in_eval_units(regression.float(), strides),
-            priors=torch.cat(levels),
+            priors=torch.cat(levels) / self.scale,
             strides=strides,
             sizes=sizes,
             centerness=_joined(outputs[2], counts)[..., 0] if self.has_centerness else None,
         )
 
     def _in_eval_units(self, regression: Tensor, strides: Tensor) -> Tensor:
-        """Return regressions in one unit, whether the head trains or not."""
+        """Return regressions in one unit, whether the head trains or not and whatever the images' size."""
         del strides
         return regression
 
@@ -234,7 +239,7 @@ class FCOSSlots(SlotReader):
     def _in_eval_units(self, regression: Tensor, strides: Tensor) -> Tensor:
         if self.head.norm_on_bbox and self.head.training:
             return regression * strides[:, None]
-        return regression
+        return regression / self.scale
 
     def decode(self, slots: Slots, image: int, where: Tensor) -> Tensor:
         """Return boxes (N, 4), see :meth:`SlotReader.decode`."""
@@ -254,12 +259,13 @@ class FCOSSlots(SlotReader):
 READERS = (AnchorSlots, GFLSlots, FCOSSlots)
 
 
-def slot_reader(network: nn.Module, owner: str) -> SlotReader:
+def slot_reader(network: nn.Module, owner: str, scale: float = 1.0) -> SlotReader:
     """Return the reader of a detector's dense head: the proposal head of a two-stage detector, else its only one.
 
     Args:
         network: A detector.
         owner: Its name, for errors.
+        scale: See :class:`SlotReader`.
 
     Raises:
         ConfigError: When there is no reader for its head.
@@ -268,7 +274,7 @@ def slot_reader(network: nn.Module, owner: str) -> SlotReader:
     kind = type(head).__name__
     for reader in READERS:
         if kind in reader.heads:
-            return reader(head, owner)
+            return reader(head, owner, scale)
     known = ', '.join(name for reader in READERS for name in reader.heads)
     what = f'the head {kind}' if head is not None else 'no dense head'
     raise ConfigError(f'{owner}: {type(network).__name__} has {what}; slots are read from {known}')

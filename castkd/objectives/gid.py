@@ -44,7 +44,9 @@ class GeneralInstanceDistillation(Objective):
 
     Of a two-stage detector the proposals' objectness and boxes select the instances; the response is that of the
     proposal head in these slots, that of the RoI head for the selected boxes, and, with a mask head, that of their
-    masks (an extension of the paper). Both networks need the same anchors, strides, classes and box coder.
+    masks (an extension of the paper). Both networks need the same anchors, strides, classes and box coder, in pixels of
+    the student's images: a teacher with ``input_scale=2`` sees them at twice their size, and has levels of twice the
+    stride and anchors of twice the size (another extension).
 
     Args:
         teacher: Name of the teacher.

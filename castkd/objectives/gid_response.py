@@ -67,23 +67,21 @@ class DetectorPair:
         if teacher not in teachers:
             hint = near_names(teacher, teachers)
             raise ConfigError(f'{_OWNER}: no teacher is called {teacher!r}; {hint}')
-        if teachers[teacher].input_scale != 1:
-            raise ConfigError(
-                f'{_OWNER}: teacher {teacher!r} sees images of another size, and its predictions are not one by one '
-                "the student's; remove its input_scale"
-            )
-        networks = {
-            'the student': trained[STUDENT],
-            f'teacher {teacher!r}': teachers[teacher].model,
-        }
-        readers = [slot_reader(network, owner) for owner, network in networks.items()]
+        found = teachers[teacher]
+        # All is compared in the student's pixels: of a teacher that sees images twice as large, the level of stride 8
+        # has the cells of the student's of stride 4.
+        networks = [
+            (trained[STUDENT], 'the student', 1.0),
+            (found.model, f'teacher {teacher!r}', found.input_scale),
+        ]
+        readers = [slot_reader(*network) for network in networks]
         check_same_geometry(*readers)
         head = dense_head(trained[STUDENT])
         strides, regions = readers[0].strides, None
         if head == 'rpn_head':
             strides = strides[: pooled_levels(trained[STUDENT])]
             if with_regions:
-                regions = tuple(RegionHeads(network, owner) for owner, network in networks.items())
+                regions = tuple(RegionHeads(*network) for network in networks)
         return cls(head, *readers, strides, regions)
 
     @torch.no_grad()

@@ -70,6 +70,20 @@ def test_boxes_know_their_image():
     assert rois_of([torch.zeros(0, 4)]).shape == (0, 5)
 
 
+def test_boxes_are_enlarged_for_a_network_of_larger_images():
+    torch.manual_seed(0)
+    model = build_model(tiny_detector('mask_rcnn')).eval()
+    plain, scaled = (RegionHeads(model, 'teacher', scale) for scale in (1.0, 2.0))
+    small = torch.tensor([[1.5, 2.5, 20.0, 25.0], [5.0, 4.0, 15.0, 15.0]])
+    with torch.no_grad():
+        maps = model.extract_feat(torch.randn(2, 3, 64, 64))
+        # Of the second image: only coordinates are enlarged.
+        rois = rois_of([small[:0], small]), rois_of([small[:0], 2 * small])
+        for ask in ('boxes', 'masks'):
+            found = getattr(scaled, ask)(maps, rois[0])
+            torch.testing.assert_close(found, getattr(plain, ask)(maps, rois[1]))
+
+
 @pytest.mark.parametrize('name', ['faster_rcnn', 'mask_rcnn'])
 def test_answers_are_those_of_the_detector(name):
     torch.manual_seed(0)

@@ -69,6 +69,29 @@ def test_every_family_has_its_reader(name, kind):
     assert slots.strides.unique().tolist() == reader.strides
 
 
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('name', SINGLE_STAGE)
+def test_a_network_of_larger_images_is_read_in_pixels_of_the_smaller(name, training):
+    model = network(name)
+    outputs = run(model)
+    # FCOS trains in strides; the network is the same.
+    model.train(training)
+    plain, scaled = (slot_reader(model, 'teacher', scale) for scale in (1.0, 2.0))
+    slots, smaller = plain.read(outputs), scaled.read(outputs)
+    assert scaled.strides == [stride / 2 for stride in plain.strides]
+    assert torch.equal(2 * smaller.priors, slots.priors)
+    assert torch.equal(smaller.logits, slots.logits)
+    for image in range(2):
+        boxes = plain.decode(slots, image, every(slots))
+        torch.testing.assert_close(2 * scaled.decode(smaller, image, every(slots)), boxes)
+    geometry = scaled.geometry()
+    if name != 'fcos':
+        anchors = model.bbox_head.prior_generator.base_anchors
+        assert geometry['anchors'][0] == [(values / 2).tolist() for values in anchors]
+    with pytest.raises(ConfigError, match='teacher and teacher differ in strides'):
+        check_same_geometry(plain, scaled)
+
+
 def test_order_of_slots_is_cell_by_cell_and_anchor_by_anchor():
     model = network()
     scores, deltas = outputs = run(model)

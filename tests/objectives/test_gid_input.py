@@ -7,13 +7,14 @@ import torch
 
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError
-from castkd.heads import RegionHeads
+from castkd.heads import RegionHeads, slot_reader
 from castkd.objectives import GeneralInstanceDistillation
 from tests.builders import make_batch, tiny_mask2former
 from tests.detectors import DETECTORS, tiny_detector
 from tests.objectives.test_gid import (
     DENSE,
     REGIONS,
+    SELECTION,
     adapter,
     make_distiller,
     own,
@@ -291,7 +292,8 @@ def test_other_heads_and_teachers_are_refused_when_built(teacher_file):  # noqa:
             teachers=dict(big=teacher_file()),
             objectives=dict(gid=GeneralInstanceDistillation('bog')),
         )
-    with pytest.raises(ConfigError, match="teacher 'big' sees images of another size"):
+    # In the student's pixels a teacher of twice the image size has half of its strides.
+    with pytest.raises(ConfigError, match=r'differ in strides: \[.*\] and \['):
         make_distiller(dict(teacher_file(), input_scale=2.0))
     assigner = dict(type='SimOTAAssigner')
     config = tiny_detector('gfl')
@@ -330,6 +332,48 @@ def test_teacher_of_another_normalisation_sees_its_own_images(teacher_file):  # 
     # Rounding decides between instances that are as good: what they are selected from is compared.
     for tap in ('neck', 'bbox_head'):
         torch.testing.assert_close(results[1][tap], results[0][tap], rtol=1e-3, atol=1e-4)
+
+
+def test_teacher_may_see_larger_images(teacher_file):  # noqa: F811
+    """Its pyramid starts a level later, so that both have the same cells; boxes are the student's."""
+    levels = dict(num_levels=4, anchor_size=2)
+    config = teacher_file(first_level=3, **levels)
+    student = tiny_detector(first_level=2, **levels)
+    images, samples = make_batch(['sup'])
+    shape = images['sup'].shape[-2:]
+    distiller = Distiller(
+        student,
+        teachers=dict(big={**config, 'input_scale': 2.0}),
+        objectives=dict(
+            gid=dict(
+                type='castkd.GeneralInstanceDistillation',
+                teacher='big',
+                selection=SELECTION,
+                adapter=adapter(),
+            )
+        ),
+    )
+    distiller.init_weights()
+    losses = distiller(images, samples, mode='loss')
+    assert set(own(losses)) == DENSE
+    assert all(value.isfinite() and value > 0 for value in own(losses).values())
+    taps = distiller.last_step['big', 'sup'].taps
+    assert taps['neck'][0].shape[-2:] == (shape[0] // 4, shape[1] // 4)
+    (found, *_) = distiller.objectives['gid'].last_instances['sup']
+    chosen = found.boxes[found.from_teacher]
+    assert len(chosen)
+    # What the teacher says of the enlarged image alone, in pixels of the student's.
+    teacher = distiller.teachers['big'].model
+    larger = torch.nn.functional.interpolate(images['sup'][:1], scale_factor=2.0, mode='bilinear')
+    with torch.no_grad():
+        outputs = teacher.bbox_head(teacher.extract_feat(larger))
+    reader = slot_reader(teacher, 'teacher')
+    slots = reader.read(outputs)
+    boxes = reader.decode(slots, 0, torch.arange(len(slots.priors))) / 2
+    limits = boxes.new_tensor([shape[1], shape[0]] * 2)
+    boxes = boxes.clamp(min=0).minimum(limits)
+    nearest = (chosen[:, None] - boxes[None]).abs().amax(dim=2).amin(dim=1)
+    assert (nearest < 1e-2).all()
 
 
 def test_network_without_slots_is_refused_with_the_heads_that_have_them():
