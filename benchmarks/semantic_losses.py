@@ -215,7 +215,7 @@ CASES = {
         losses.hierarchical_context_loss, plain_hierarchical_context, WIDTH, EIGHTH
     ),
     'TransKD PEA': Case(
-        lambda *maps: losses.patch_embedding_loss(*(x.flatten(2).transpose(1, 2) for x in maps)),
+        lambda *maps: losses.patch_embedding_loss(*(x.flatten(2) for x in maps)),
         plain_difference,
         WIDTH,
         EIGHTH,

@@ -60,7 +60,10 @@ def pixel_cross_entropy(
         values = widen(logits)
         weight = None if class_weight is None else class_weight.to(values)
         total = F.cross_entropy(values, target, weight, ignore_index=ignore_index, reduction='sum')
-        count = labelled if weight is None else weight[target * labelled] * labelled
+        count = labelled
+        if weight is not None:
+            # Ignored pixels have the weight behind the last class.
+            count = F.pad(weight, (0, 1))[target.where(labelled, classes)]
         return total / count.sum().to(total).clamp(min=_TINY)
 
 

@@ -40,9 +40,9 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
         Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv 2104.09044.
     """
     ours, theirs = paired('HierarchicalContextLoss', student, teacher)
-    # Pooling is linear: that of the difference is the difference of two, in half the time.
+    # Pooling is linear: one of the difference in place of two of the maps.
     difference = ours - theirs
-    total, weights, weight = difference.square().mean(), 1.0, 1.0
+    total, weights, weight = F.mse_loss(ours, theirs), 1.0, 1.0
     for level in _LEVELS:
         if level < student.shape[2]:
             weight /= 2
