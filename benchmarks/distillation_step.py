@@ -24,6 +24,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -60,7 +61,20 @@ def read_config(file: Path, images: int | None) -> Config:
     counts = config.train_dataloader.batch_sampler.counts
     if images is not None:
         counts.update({name: min(count, images) for name, count in counts.items()})
+    config.model = without_files(config.model.to_dict())
     return config
+
+
+def without_files(part: Any) -> Any:  # noqa: ANN401 - any value of a config
+    """Return a config whose networks start from random weights wherever it names a checkpoint of a backbone."""
+    if isinstance(part, list | tuple):
+        return type(part)(map(without_files, part))
+    if not isinstance(part, dict):
+        return part
+    kept = {key: without_files(value) for key, value in part.items()}
+    if (kept.get('init_cfg') or {}).get('type') == 'Pretrained':
+        kept['init_cfg'] = None
+    return kept
 
 
 def build_distiller(config: Config, online: bool) -> Distiller:

@@ -151,6 +151,19 @@ def test_a_batch_may_hold_fewer_images(tmp_path):
     }
 
 
+def test_backbones_need_no_files():
+    """The paper's sizes start from checkpoints of ImageNet, which need not be there to be measured."""
+    config = benchmark.read_config(CONFIGS / 'gid/coco/retinanet/distill.py', images=1)
+    networks = (config.model.student, config.model.teachers.big.model)
+    assert [network.backbone.init_cfg for network in networks] == [None, None]
+    others = Config.fromfile(CONFIGS / 'gid/coco/retinanet/distill.py').model
+    for network, other in zip(networks, (others.student, others.teachers.big.model), strict=True):
+        assert {**network, 'backbone': {**network.backbone, 'init_cfg': None}} == {
+            **other,
+            'backbone': {**other.backbone, 'init_cfg': None},
+        }
+
+
 def test_the_shipped_stage_has_what_the_benchmark_reads():
     config = Config.fromfile(benchmark.CONFIG)
     distiller = benchmark.build_distiller(config, online=True)
