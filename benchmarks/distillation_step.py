@@ -65,7 +65,7 @@ def read_config(file: Path, images: int | None) -> Config:
     return config
 
 
-def without_files(part: Any) -> Any:  # noqa: ANN401 - any value of a config
+def without_files(part: Any) -> Any:
     """Return a config whose networks start from random weights wherever it names a checkpoint of a backbone."""
     if isinstance(part, list | tuple):
         return type(part)(map(without_files, part))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ElementTree, ParseError
 
 from mmdet.datasets import VOCDataset
 
 from castkd.checks import check_file
-from castkd.errors import ConfigError, DataError
+from castkd.errors import ConfigError, DataError, near_names
 from castkd.registry import DATASETS
 
 _SLACK = 1  # pixels by which the boxes of VOC may leave an image
@@ -68,12 +68,19 @@ class VOCYears(VOCDataset):
         """Read the annotation of one image.
 
         Raises:
-            DataError: When the file is missing or damaged, or a box is inverted or leaves the image.
+            DataError: When the file is missing or damaged, an object is of no known class, or a box is inverted or
+                leaves the image.
         """
         path = img_info['xml_path']
         check_file('VOCYears', 'annotation', path)
         try:
             found = super().parse_data_info(img_info)
+        except KeyError as error:
+            name = error.args[0]
+            raise DataError(
+                f'VOCYears: annotation {path!r} has an object {name!r}, which is no class; '
+                f'{near_names(str(name), self._known_names)}'
+            ) from error
         except (ParseError, AttributeError, TypeError, ValueError) as error:
             raise DataError(
                 f'VOCYears: annotation {path!r} cannot be read ({type(error).__name__}: {error}); mend it, or fetch it '
@@ -91,3 +98,19 @@ class VOCYears(VOCDataset):
                     f'inverted or leaves its image of {found["width"]} x {found["height"]} pixels; mend it'
                 )
         return found
+
+    def _parse_instance_info(self, raw_ann_info: ElementTree, minus_one: bool = True) -> list[dict]:
+        """Read the objects, without those of VOC's classes that are not among the dataset's.
+
+        Raises:
+            KeyError: With the name of an object that is of neither.
+        """
+        for item in raw_ann_info.findall('object'):
+            name = item.find('name').text
+            if name not in self._known_names:
+                raise KeyError(name)
+        return super()._parse_instance_info(raw_ann_info, minus_one)
+
+    @property
+    def _known_names(self) -> set[str]:
+        return {*VOCDataset.METAINFO['classes'], *self.metainfo['classes']}

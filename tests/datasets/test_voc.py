@@ -89,6 +89,7 @@ def test_a_missing_year_is_named(root):
         ('<width>80</width>', '', r'cannot be read \(AttributeError: .*\); mend it, or fetch it'),
         ('<xmax>41<', '<xmax>20<', r'has a box \[20, 10, 19, 50\] .* that is inverted or leaves'),
         ('<ymax>51<', '<ymax>63<', r'has a box \[20, 10, 40, 62\] .* its image of 80 x 60'),
+        ('>dog<', '>dug<', r"has an object 'dug', which is no class; did you mean 'dog'"),
         ('<ymax>51<', '<ymax>62<', None),
         ('<xmax>41<', '<xmax>21<', None),
     ],
@@ -98,6 +99,7 @@ def test_a_missing_year_is_named(root):
         'no size',
         'inverted box',
         'box outside',
+        'unknown class',
         'a pixel more',
         'a pixel wide',
     ],
@@ -115,6 +117,12 @@ def test_wrong_annotations_are_named(root, old, new, text):
     with pytest.raises(DataError, match=rf"annotation '.*/2008_000002\.xml' {text}") as caught:
         SourceDataset(dict(labeled=source))
     assert '\n' not in str(caught.value)
+
+
+def test_objects_of_other_classes_are_left_out(root):
+    dataset = VOCYears(data_root=str(root), metainfo=dict(classes=('person', 'zebra')))
+    found = dataset.get_data_info(0)['instances']
+    assert [item['bbox_label'] for item in found] == [0]
 
 
 STAGE = """
