@@ -11,6 +11,18 @@ student = deeplabv3plus(backbone='resnet18', width=0.25, channels=32, **common)
 deeper = deeplabv3plus(backbone='resnet50', width=0.25, channels=48, **common)
 wider = deeplabv3plus(backbone='wide_resnet50', width=0.1875, channels=48, **common)
 
+
+# From random weights two networks agree on nothing worth learning at first: each learns from labels alone before it
+# learns from the other.
+def cps_after(begin):
+    return dict(
+        class_weight=_base_.class_weight,
+        weight=dict(_delete_=True, type='Linear', start=0.0, end=1.0, begin=begin, steps=200),
+    )
+
+
+teachers_cps, student_cps = cps_after(800), cps_after(500)
+
 train_dataloader = dict(
     batch_size=12,
     num_workers=0,

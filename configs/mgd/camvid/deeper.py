@@ -5,5 +5,6 @@ model = dict(
     student=_base_.deeper,
     peers=dict(second=_base_.deeper),
     classes=_base_.classes,
-    objectives=dict(cps=dict(class_weight=_base_.class_weight)),
+    objectives=dict(cps=_base_.teachers_cps),
 )
+train_cfg = dict(max_iters=1500)
