@@ -15,8 +15,8 @@ help:  ## list the targets
 env:  ## make or complete the environment in $(VENV)
 	@tools/setup_env.sh $(VENV)
 
-test: env  ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: env  ## run the test suite, on all cores
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 demo: env  ## three-stage CAST on generated street scenes, on a CPU
 	$(BIN)/python tools/make_scenes.py

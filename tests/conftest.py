@@ -1,7 +1,15 @@
 """Fixtures that every test may use."""
 
+import os
+
 import pytest
 import torch
+
+# With several processes of tests, each and what it starts keeps to its share of the cores.
+if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ['PYTEST_XDIST_WORKER_COUNT']))
+    os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    torch.set_num_threads(threads)
 
 DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
 DTYPES = [torch.float32, torch.float64]
