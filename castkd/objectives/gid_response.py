@@ -217,7 +217,7 @@ class Response:
     ) -> dict[str, Tensor]:
         """Compare what both RoI heads say of the instances.
 
-        Those whose classes or boxes are not finite in the teacher are left out.
+        Those whose classes or boxes, or for the mask response masks, are not finite in the teacher are left out.
 
         Args:
             pair: The networks.
@@ -258,7 +258,9 @@ class Response:
                 with torch.no_grad():
                     target_masks = of_class(teacher.masks(other, rois), classes)
                 masks = of_class(student.masks(own, rois), classes)
-                value = mask_response(masks, target_masks, foreground * (foreground >= _MASKED))
+                drawn = target_masks.flatten(1).isfinite().all(dim=1)
+                weight = foreground * (foreground >= _MASKED)
+                value = mask_response(masks[drawn], target_masks[drawn], weight[drawn])
                 losses['loss_mask'] = self.mask_weight * value
         return losses
 

@@ -95,9 +95,10 @@ def spoil_first(*outputs):
     [
         ('mask_rcnn', 'roi_head.bbox_head', (0,), {}),
         ('mask_rcnn', 'roi_head.bbox_head', (1,), {}),
+        ('mask_rcnn', 'roi_head.mask_head', (0,), {}),
         ('fcos', 'bbox_head', (2,), dict(centerness=True)),
     ],
-    ids=['classes of the RoI head', 'boxes of the RoI head', 'centre-ness'],
+    ids=['classes of the RoI head', 'boxes of the RoI head', 'masks', 'centre-ness'],
 )
 def test_what_the_teacher_does_not_say_is_left_out(name, head, outputs, options, teacher_file):  # noqa: F811
     distiller = make_distiller(
