@@ -144,3 +144,21 @@ def test_a_cascade_pools_from_as_many_levels():
     extractor = model.roi_head.bbox_roi_extractor
     model.roi_head.bbox_roi_extractor = torch.nn.ModuleList([extractor, extractor])
     assert pooled_levels(model) == 4
+
+
+@pytest.mark.parametrize('kind', ['DynamicRoIHead', 'PISARoIHead'])
+def test_roi_heads_that_only_train_otherwise_answer_alike(kind):
+    config = tiny_detector('faster_rcnn')
+    smooth = dict(type='SmoothL1Loss', beta=0.5, loss_weight=1.0)
+    config['roi_head']['bbox_head']['loss_bbox'] = smooth
+    plain = build_model(config).eval()
+    other = build_model({**config, 'roi_head': {**config['roi_head'], 'type': kind}}).eval()
+    other.load_state_dict(plain.state_dict())
+    rois = rois_of([torch.tensor([[3.0, 5.0, 40.0, 50.0], [10.0, 8.0, 30.0, 30.0]])])
+    with torch.no_grad():
+        maps = plain.extract_feat(torch.randn(1, 3, 64, 64))
+        heads = [RegionHeads(network, 'student') for network in (plain, other)]
+        answers = [head.boxes(maps, rois) for head in heads]
+    assert [head.delta_beta for head in heads] == [0.5, 0.5]
+    for one, another in zip(*answers, strict=True):
+        assert torch.equal(one, another)

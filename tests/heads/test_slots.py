@@ -376,3 +376,38 @@ def test_assignment_by_more_than_boxes_is_refused():
     del config['train_cfg']
     with pytest.raises(ConfigError, match='train_cfg has no assigner'):
         slot_reader(build_model(config), 's').check_assignment()
+
+
+RELATIVES = {
+    'RetinaSepBNHead': ('retinanet', dict(num_ins=5)),
+    'NASFCOSHead': ('fcos', {}),
+    'LDHead': (
+        'gfl',
+        dict(loss_ld=dict(type='KnowledgeDistillationKLDivLoss', loss_weight=0.25, T=10)),
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', RELATIVES)
+def test_relatives_of_the_heads_are_read_too(kind):
+    """Their slots hold the boxes that mmdet predicts from them."""
+    name, options = RELATIVES[kind]
+    config = tiny_detector(name)
+    config['bbox_head'] = {**config['bbox_head'], 'type': kind, **options}
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    model.init_weights()
+    outputs = run(model)
+    reader = slot_reader(model, 'student')
+    slots = reader.read(outputs)
+    boxes = reader.decode(slots, 0, every(slots))
+    found = model.bbox_head.predict_by_feat(
+        *outputs,
+        batch_img_metas=[{**META, 'img_shape': (64, 64)}] * 2,
+        cfg=ConfigDict(nms_pre=-1, score_thr=0.0, max_per_img=5, min_bbox_size=-1),
+        with_nms=False,
+    )[0]
+    clipped = boxes.clamp(min=0, max=64)
+    nearest = (found.bboxes[:, None] - clipped[None]).abs().amax(dim=2).amin(dim=1)
+    assert len(found) > 0
+    assert (nearest < 1e-3).all()
