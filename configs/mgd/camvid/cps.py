@@ -5,5 +5,5 @@ model = dict(
     student=_base_.student,
     peers=dict(second=_base_.student),
     classes=_base_.classes,
-    objectives=dict(cps=_base_.student_cps),
+    objectives=dict(cps=_base_.late_cps),
 )

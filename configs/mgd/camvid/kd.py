@@ -8,7 +8,7 @@ model = dict(
         big=dict(
             type='castkd.FrozenTeacher',
             model=_base_.deeper,
-            checkpoint='work_dirs/mgd_camvid/deeper/iter_1500.pth',
+            checkpoint='work_dirs/mgd_camvid/deeper/iter_1200.pth',
         )
     ),
     views=dict(unsup_mixed=dict(type='castkd.CutMix', source='unsup_teacher')),
