@@ -5,7 +5,7 @@
     python benchmarks/distillation_step.py --config configs/mgd/camvid/distill.py
     python benchmarks/distillation_step.py --config configs/gid/coco/retinanet/distill.py --images 1 --repeat 3
 
-The step is that of a stage config, CAST's on nuclei128 unless told otherwise, with its networks and its
+The step is the first one of a stage config, CAST's on nuclei128 unless told otherwise, with its networks and its
 batch (or, with ``--images``, a smaller one), from normalised images to gradients. The parts are the same
 work called directly: each teacher and each trained network on each view, by the library's own methods;
 views that are made in the step; the objectives, forward and backward, on what the networks gave; and the
@@ -72,7 +72,10 @@ def without_files(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     kept = {key: without_files(value) for key, value in part.items()}
-    if (kept.get('init_cfg') or {}).get('type') == 'Pretrained':
+    entries = kept.get('init_cfg')
+    if isinstance(entries, list):
+        kept['init_cfg'] = [entry for entry in entries if entry.get('type') != 'Pretrained']
+    elif entries and entries.get('type') == 'Pretrained':
         kept['init_cfg'] = None
     return kept
 

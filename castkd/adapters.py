@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from castkd.errors import ConfigError
 from castkd.semantic import IGNORE, most_likely
-from castkd.taps import Tap
+from castkd.taps import Tap, is_tapped
 
 # Parts of a network that know no classes.
 _WITHOUT_CLASSES = {'backbone', 'neck'}
@@ -287,12 +287,8 @@ def _heads_as_modules(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tapped_auxiliary_heads(network: nn.Module) -> Iterator[None]:
-    """Run auxiliary heads on the features while the context is open, those that forward hooks listen to."""
-    tapped = [
-        head
-        for head in _heads(network, ('auxiliary_head',))
-        if any(module._forward_hooks for module in head.modules())
-    ]
+    """Run the auxiliary heads that a tap reads on the features, while the context is open."""
+    tapped = [head for head in _heads(network, ('auxiliary_head',)) if is_tapped(head)]
     if not tapped:
         yield
         return

@@ -14,6 +14,8 @@ from castkd.errors import ConfigError, near_names
 
 _PATTERN = re.compile(r'(?P<module>[\w.]+)(?P<side>:input|:output)?(?P<index>(\[-?\d+\])*)')
 
+_MARK = 'records_a_tap'
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -117,4 +119,12 @@ def _hook(tap: Tap, found: list) -> Any:  # noqa: ANN401 - hook signature of tor
     def read(_module: nn.Module, inputs: tuple, output: Any) -> None:  # noqa: ANN401
         found.append(tap.pick(inputs[0] if tap.reads_input else output))
 
+    setattr(read, _MARK, True)
     return read
+
+
+def is_tapped(module: nn.Module) -> bool:
+    """Tell whether a tap is being recorded on a module or on one of its children."""
+    return any(
+        hasattr(hook, _MARK) for child in module.modules() for hook in child._forward_hooks.values()
+    )

@@ -99,7 +99,7 @@ def test_a_study_trains_on_unlabelled_images(method, tmp_path, monkeypatch):
         options.append('score_thr=0.05')
     call(train, recipe_of(method), *chosen, '--cfg-options', *options)
 
-    folder = tmp_path / 'work_dirs/study_camvid_16'
+    folder = tmp_path / f'work_dirs/{method}_camvid_16'
     stages = json.loads((folder / 'recipe.json').read_text())['stages']
     assert [name for name, stage in stages.items() if stage['state'] == 'done'] == needed
     last = stages[needed[-1]]

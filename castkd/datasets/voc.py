@@ -105,9 +105,10 @@ class VOCYears(VOCDataset):
         Raises:
             KeyError: With the name of an object that is of neither.
         """
+        known = self._known_names
         for item in raw_ann_info.findall('object'):
             name = item.find('name').text
-            if name not in self._known_names:
+            if name not in known:
                 raise KeyError(name)
         return super()._parse_instance_info(raw_ann_info, minus_one)
 

@@ -35,7 +35,7 @@ from castkd.engine.measuring import (
 from castkd.engine.plans import NetworkPlan, StageCost, StagePlan
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
-from castkd.engine.stage import describe_images, describe_passes, image_counts
+from castkd.engine.stage import busiest_step, describe_images, describe_passes, image_counts
 from castkd.errors import CastkdError, DataError
 from castkd.structures import STUDENT
 from castkd.visualization.report import images_text
@@ -136,8 +136,10 @@ class _Planner:
         )
         plan.networks = [_network(name, network) for name, network in networks.items()]
         if hasattr(model, 'plan'):
-            plan.passes = describe_passes(model.plan(0))
-            plan.losses = _active(model)
+            busiest = busiest_step(model, plan.iterations or 1)
+            model.set_step(busiest)
+            plan.passes = describe_passes(model.plan(busiest))
+            plan.losses = _active(model, busiest)
         loader = _training_loader(config, model, plan)
         if loader is not None:
             plan.iterations = _iterations(config.train_cfg, loader)
@@ -228,8 +230,8 @@ def _build_model(config: Config) -> nn.Module:
     return MODELS.build(model).to(get_device())
 
 
-def _active(model: nn.Module) -> str:
-    weights = {name: float(item.weight(0)) for name, item in model.objectives.items()}
+def _active(model: nn.Module, step: int) -> str:
+    weights = {name: float(item.weight(step)) for name, item in model.objectives.items()}
     return ', '.join(f'{name} x {weight:g}' for name, weight in weights.items() if weight)
 
 
@@ -311,14 +313,14 @@ def _measure_training(
 def _count_training(
     config: Config, model: nn.Module, loader: DataLoader, gpu: Gpu, plan: StagePlan
 ) -> None:
-    """Estimate what a training step in the middle of the stage costs on a GPU."""
+    """Estimate what a training step of the stage costs on a GPU, one with the most runs."""
     amp = (config.optim_wrapper.get('type') or '').startswith('Amp')
     try:
         load_teachers(model)
         batch = next(iter(loader), None)
         if batch is None:
             raise DataError(f'{len(loader.dataset)} images make no batch')
-        cost = count_step(model, batch, plan.iterations // 2)
+        cost = count_step(model, batch, int(getattr(model, 'step', 0)))
     except CastkdError as error:
         plan.notes.append(f'a training step fails: {error}')
         return

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ from castkd.structures import Pass
 
 # mmengine keeps loggers, message hubs and visualizers by name for the life of the process.
 _RUN_NUMBERS = itertools.count(1)
+# Steps of a training whose runs are counted, to describe it.
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -213,14 +216,33 @@ def describe_passes(passes: Iterable[Pass]) -> str:
     return ', '.join(f'{item.network} on {item.view} ({item.kind})' for item in passes)
 
 
+def passes_per_step(model: nn.Module, iterations: int) -> dict[int, int]:
+    """Return how many runs steps of a training have, for some that are spread evenly over it, the last one included."""
+    spread = range(0, iterations, max(1, iterations // _LOOKED_AT))
+    return {step: len(model.plan(step)) for step in (*spread, max(0, iterations - 1))}
+
+
+def busiest_step(model: nn.Module, iterations: int) -> int:
+    """Return a step with the most runs: where weights change over a training, the first one may lack some."""
+    counts = passes_per_step(model, iterations)
+    return max(counts, key=counts.get)
+
+
 def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) -> str:  # noqa: ANN401
     """Return one line on what a training stage is about to do: steps, images, passes."""
     parts = [f'{name}: {iterations} steps', describe_images(loader)]
     if hasattr(model, 'plan'):
-        passes = model.plan(0)
-        plural = '' if len(passes) == 1 else 'es'
-        parts.append(f'{len(passes)} pass{plural} per step: {describe_passes(passes)}')
-        parts.append(f'{iterations * len(passes)} passes in all')
+        counts = passes_per_step(model, iterations).values()
+        fewest, most = min(counts), max(counts)
+        number = (
+            f'{most} pass{"" if most == 1 else "es"}'
+            if fewest == most
+            else f'{fewest} to {most} passes'
+        )
+        passes = describe_passes(model.plan(busiest_step(model, iterations)))
+        parts.append(f'{number} per step: {passes}')
+        about = '' if fewest == most else 'about '
+        parts.append(f'{about}{round(iterations * fmean(counts))} passes in all')
     return '; '.join(parts)
 
 

@@ -75,7 +75,7 @@ class SlotReader(ABC):
     def strides(self) -> list[float]:
         """Return the strides of the pyramid, fine to coarse."""
         strides = [stride[0] for stride in self.head.prior_generator.strides]
-        return strides if self.scale == 1 else [stride / self.scale for stride in strides]
+        return strides if self.scale == 1 else [round(stride / self.scale, 4) for stride in strides]
 
     @property
     def delta_beta(self) -> float | None:
@@ -99,7 +99,9 @@ class SlotReader(ABC):
         """Return by name what two networks must share so that their slots are the same."""
         generator = self.head.prior_generator
         anchors = [
-            (values / self.scale).tolist() for values in getattr(generator, 'base_anchors', [])
+            # Rounded: two divisions may differ in the last digit.
+            (values / self.scale).round(decimals=4).tolist()
+            for values in getattr(generator, 'base_anchors', [])
         ]
         coder = self.head.bbox_coder
         return {

@@ -3,6 +3,8 @@
 # Every network has 1000 steps of 8 images.
 _base_ = './lad_camvid.py'
 
+work_dir = 'work_dirs/lad_camvid'  # of every seed: work_dirs/lad_camvid_study/seed0, ...
+
 student = next(stage for stage in _base_.recipe if stage['name'] == 'student')
 recipe = [
     *_base_.recipe,

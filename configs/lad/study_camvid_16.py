@@ -3,6 +3,8 @@
 # Every network has 1000 steps of 8 labelled images, those with pseudo-labels 8 of the others beside them.
 _base_ = './lad_camvid.py'
 
+work_dir = 'work_dirs/lad_camvid_16'  # of every seed: work_dirs/lad_camvid_16_study/seed0, ...
+
 fraction = 0.0625
 score_thr = 0.8
 

@@ -3,6 +3,8 @@
 # Every network has 1200 steps of 8 images.
 _base_ = './transkd_camvid.py'
 
+work_dir = 'work_dirs/transkd_camvid'  # of every seed: work_dirs/transkd_camvid_study/seed0, ...
+
 base = next(stage for stage in _base_.recipe if stage['name'] == 'base')
 recipe = [
     *_base_.recipe,

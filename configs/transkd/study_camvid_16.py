@@ -1,7 +1,11 @@
 # TransKD-Base where 1/16 of CamVid is labelled (23 of 367), on the labelled images and on all:
 #   python tools/study.py configs/transkd/study_camvid_16.py --seeds 0 1 2
-# Every network has 1200 steps of 8 labelled images, the last row 8 of the others beside them.
+# Every network has 1200 steps of 8 labelled images, the row "on all images" 8 of the others beside them.
 _base_ = './transkd_camvid.py'
+
+work_dir = (
+    'work_dirs/transkd_camvid_16'  # of every seed: work_dirs/transkd_camvid_16_study/seed0, ...
+)
 
 fraction = 0.0625
 

@@ -1,4 +1,5 @@
 import os
+import re
 import zipfile
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ from mmengine.config import Config
 from castkd.engine.stage import (
     StageConfig,
     StageJob,
+    busiest_step,
     describe_stage,
     image_counts,
     resume_point,
@@ -119,6 +121,20 @@ def test_a_stage_says_what_it_is_about_to_do():
         'distill: 10 steps; per step 2 labeled; 2 passes per step: ema on unsup_teacher (predict), '
         'student on sup (loss); 20 passes in all'
     )
+
+
+class LateTeacher(Model):
+    def plan(self, step):
+        return super().plan(step)[step < 700 :]
+
+
+def test_a_teacher_that_begins_late_is_counted():
+    """Between the steps that are looked at (every fifteenth), the number of passes is not known exactly."""
+    assert busiest_step(LateTeacher(), 1000) == 705
+    text = describe_stage('distill', LateTeacher(), loader(), 1000)
+    assert '1 to 2 passes per step: ema on unsup_teacher (predict), student on sup (loss)' in text
+    (total,) = re.findall(r'about (\d+) passes in all', text)
+    assert int(total) == pytest.approx(1300, abs=20)
 
 
 def test_sources_that_no_batch_draws_from_are_not_counted():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from castkd.errors import ConfigError
 from castkd.objectives import CrossPseudoSupervision
@@ -50,6 +51,27 @@ def test_each_learns_the_mixed_labels_of_the_other(step, weights):
         expected = F.cross_entropy(learned, mixed.argmax(1), weight)
         torch.testing.assert_close(losses[name], expected)
     assert 0 <= step.statistics['cps.agreement'] <= 1
+
+
+@pytest.mark.parametrize('aligned', ['student', 'second'])
+def test_logits_are_resized_as_each_head_does(step, aligned):
+    def network(name):
+        head = nn.Module()
+        head.align_corners = name == aligned
+        return nn.ModuleDict({'decode_head': head})
+
+    def full(logits, name):
+        return F.interpolate(logits, (7, 9), mode='bilinear', align_corners=name == aligned)
+
+    step.inputs['unsup_mixed'] = torch.zeros(1, 3, 7, 9)
+    # The mixed image is the first one.
+    step.carries['unsup_mixed'] = lambda maps: maps[:1]
+    objective = CrossPseudoSupervision()
+    objective.bind({name: network(name) for name in ('student', 'second')}, {})
+    losses = objective(step)
+    labels = full(step['second', 'unsup_teacher'].taps['decode_head'], 'second').argmax(1)[:1]
+    learned = full(step['student', 'unsup_mixed'].taps['decode_head'], 'student')
+    torch.testing.assert_close(losses['loss_student'], F.cross_entropy(learned, labels))
 
 
 def test_a_peer_of_other_classes_is_refused(step):

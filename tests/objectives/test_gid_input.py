@@ -84,7 +84,8 @@ def spoil_first(*outputs):
 
     def spoil(_module, _inputs, output):
         for index in outputs:
-            value = output[index]
+            # A mask head gives one tensor; the outputs of a dense head have levels.
+            value = output if torch.is_tensor(output) else output[index]
             (value if torch.is_tensor(value) else value[0])[0] = torch.nan
 
     return spoil

@@ -6,7 +6,7 @@ model = dict(
     teachers=dict(
         twin=dict(
             model=_base_.twin,
-            checkpoint='work_dirs/study_camvid_16/teacher/iter_1000.pth',
+            checkpoint='work_dirs/lad_camvid_16/teacher/iter_1000.pth',
         )
     ),
     classes=_base_.classes,

@@ -12,12 +12,6 @@ student = segformer(embed_dims=16, depths=(1, 1, 1, 1), channels=64, **common)
 deeper = segformer(embed_dims=32, depths=(2, 2, 2, 2), channels=128, **common)
 wider = segformer(embed_dims=48, depths=(1, 1, 1, 1), channels=128, **common)
 
-# From random weights two networks agree on nothing worth learning at first: each learns from labels alone before it
-# learns from the other.
-late_cps = dict(
-    weight=dict(_delete_=True, type='Linear', start=0.0, end=1.0, begin=600, steps=200)
-)
-
 train_dataloader = dict(
     batch_size=12,
     num_workers=0,
