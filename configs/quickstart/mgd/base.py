@@ -1,10 +1,9 @@
-# Generated street scenes with small DeepLabV3+: two labelled images a step, and two mixed of four others.
+# Generated street scenes with small SegFormers: two labelled images a step, and two mixed of four others.
 _base_ = '../semantic/base.py'
-from castkd.architectures import deeplabv3plus
+from castkd.architectures import segformer
 
-student = dict(deeplabv3plus(19, 'resnet18', width=0.25, channels=32), _delete_=True)
-deeper = deeplabv3plus(19, 'resnet50', width=0.125, channels=48)
-wider = deeplabv3plus(19, 'wide_resnet50', width=0.125, channels=48)
+student = dict(segformer(19, embed_dims=16, depths=(1, 1, 1, 1), channels=64), _delete_=True)
+deeper = segformer(19, embed_dims=32, depths=(2, 2, 2, 2), channels=64)
+wider = segformer(19, embed_dims=40, depths=(1, 1, 1, 1), channels=64)
 
 train_dataloader = dict(batch_size=6, batch_sampler=dict(counts=dict(labeled=2, unlabeled=4)))
-train_cfg = dict(max_iters=200)

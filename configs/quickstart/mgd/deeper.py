@@ -1,4 +1,4 @@
-# The deeper teacher, a ResNet-50, by cross pseudo supervision.
-_base_ = ['./base.py', '../../_base_/methods/cps.py']
+# The deeper teacher by cross pseudo supervision.
+_base_ = './base_cps.py'
 
-model = dict(student=_base_.deeper, peers=dict(second=_base_.deeper), classes=_base_.classes)
+model = dict(student=_base_.deeper, peers=dict(second=_base_.deeper))

@@ -5,7 +5,9 @@ model = dict(
     student=_base_.student,
     classes=_base_.classes,
     teachers=dict(
-        deeper=dict(model=_base_.deeper, checkpoint='work_dirs/mgd_scenes/deeper/iter_200.pth'),
-        wider=dict(model=_base_.wider, checkpoint='work_dirs/mgd_scenes/wider/iter_200.pth'),
+        deeper=dict(model=_base_.deeper, checkpoint='work_dirs/mgd_scenes/deeper/iter_300.pth'),
+        wider=dict(model=_base_.wider, checkpoint='work_dirs/mgd_scenes/wider/iter_300.pth'),
     ),
+    # The decoder of SegFormers has dropout before its classifier.
+    objectives=dict(mgd=dict(feature='decode_head.dropout:input')),
 )

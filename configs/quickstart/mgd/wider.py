@@ -1,4 +1,4 @@
-# The wider teacher, a Wide ResNet-50-2, by cross pseudo supervision.
-_base_ = ['./base.py', '../../_base_/methods/cps.py']
+# The wider teacher by cross pseudo supervision.
+_base_ = './base_cps.py'
 
-model = dict(student=_base_.wider, peers=dict(second=_base_.wider), classes=_base_.classes)
+model = dict(student=_base_.wider, peers=dict(second=_base_.wider))
