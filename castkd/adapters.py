@@ -5,7 +5,6 @@ All calls go through the network's public methods, so a network needs no change 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -358,49 +357,6 @@ def adapter_for(network: nn.Module) -> DetectionAdapter:
 
 def _has_head(network: nn.Module, name: str) -> bool:
     return getattr(network, name, None) is not None
-
-
-@contextmanager
-def frozen_batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norms as they are while the context is open.
-
-    The layers still normalise with the batch's own statistics when they train.
-    """
-    norms = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-    ]
-    for module in norms:
-        module.track_running_stats = False
-    try:
-        yield
-    finally:
-        for module in norms:
-            module.track_running_stats = True
-
-
-@contextmanager
-def single_values_in_one_line(model: nn.Module) -> Iterator[None]:
-    """Name the batch norm of ``model`` that trains on a single value per channel inside the context.
-
-    Raises:
-        ConfigError: When one did: a map of one image was pooled to 1 x 1, and a value has no variance.
-    """
-    try:
-        yield
-    except ValueError as error:
-        if not str(error).startswith('Expected more than 1 value per channel'):
-            raise
-        names = {id(module): name for name, module in model.named_modules()}
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        owners = [id(frame.f_locals.get('self')) for frame in reversed(frames)]
-        where = next((names[owner] for owner in owners if owner in names), 'student')
-        raise ConfigError(
-            f'model.{where} normalises one value per channel: this process trains on one image of a view, pooled to '
-            '1 x 1 there. Give it two (train_dataloader.batch_size and batch_sampler.counts), or take '
-            "sync_bn='torch' and several processes"
-        ) from error
 
 
 def _times_zero(losses: dict) -> dict:

@@ -11,11 +11,8 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from castkd.activation_checkpointing import checkpoint_activations
-from castkd.adapters import (
-    adapter_for,
-    frozen_batch_statistics,
-    single_values_in_one_line,
-)
+from castkd.adapters import adapter_for
+from castkd.batch_norms import frozen_batch_statistics, single_values_in_one_line
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.distiller.views import DerivedView, check_views, provide_view

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from castkd.adapters import frozen_batch_statistics
+from castkd.batch_norms import frozen_batch_statistics
 from castkd.errors import ConfigError, near_names
 from castkd.heads.regions import RegionHeads, of_class, pooled_levels
 from castkd.heads.slots import SlotReader, Slots, check_same_geometry, dense_head, slot_reader

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from castkd.adapters import frozen_batch_statistics
+from castkd.batch_norms import frozen_batch_statistics
 from castkd.checkpoints import load_checkpoint, load_strict, sha256, student_state
 from castkd.errors import ConfigError
 from castkd.registry import MODELS
