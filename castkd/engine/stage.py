@@ -233,7 +233,7 @@ def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) ->
     parts = [f'{name}: {iterations} steps', describe_images(loader)]
     if hasattr(model, 'plan'):
         counts = passes_per_step(model, iterations).values()
-        fewest, most = min(counts), max(counts)
+        fewest, most, mean = min(counts), max(counts), fmean(counts)
         number = (
             f'{most} pass{"" if most == 1 else "es"}'
             if fewest == most
@@ -242,7 +242,7 @@ def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) ->
         passes = describe_passes(model.plan(busiest_step(model, iterations)))
         parts.append(f'{number} per step: {passes}')
         about = '' if fewest == most else 'about '
-        parts.append(f'{about}{round(iterations * fmean(counts))} passes in all')
+        parts.append(f'{about}{round(iterations * mean)} passes in all')
     return '; '.join(parts)
 
 

@@ -12,14 +12,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from castkd.losses import pixel_cross_entropy
-from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import (
-    aligned_corners,
-    check_same_classes,
-    hard_labels,
-    weights_of_classes,
-)
+from castkd.objectives.pixels import LogitMaps, check_same_classes, weights_of_classes
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
 from castkd.teachers import Teacher
@@ -39,7 +33,8 @@ class CrossPseudoSupervision(Objective):
         unlabeled: View of the images before mixing.
         mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
         logits: Tap of the logits of both networks, (B, C, h, w).
-        class_weight: Weights (C,) of the classes, such as those of the labels' loss; None for 1, as published.
+        class_weight: Weights (C,) of the classes; None for 1, as published. Labels of networks whose own loss weighs
+            classes carry these weights already.
         weight: See :class:`~castkd.objectives.base.Objective`.
 
     Raises:
@@ -61,16 +56,15 @@ class CrossPseudoSupervision(Objective):
         self.networks = (STUDENT, peer)
         self.unlabeled = unlabeled
         self.mixed = mixed
-        self.logits = logits
-        self._aligned: dict[str, bool] = {}
+        self.logits = LogitMaps(logits)
 
     def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
         """Keep how each network resizes its logits."""
-        self._aligned = aligned_corners(trained, teachers)
+        self.logits.bind(trained, teachers)
 
     def passes(self) -> list[Pass]:
         """Return runs of both networks on the images without gradient, and on the mixed ones with it."""
-        taps = (self.logits,)
+        taps = (self.logits.tap,)
         return [
             Pass(network, view, 'forward', taps, grad=view == self.mixed)
             for view in (self.unlabeled, self.mixed)
@@ -79,14 +73,10 @@ class CrossPseudoSupervision(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Return ``loss_student`` and ``loss_peer``; put the share of pixels with one label into the statistics."""
-        size = step.inputs[self.mixed].shape[-2:]
         logits, labels = [], []
         for network in self.networks:
-            aligned = self._aligned.get(network, False)
-            before = step[network, self.unlabeled].taps[self.logits]
-            labels.append(step.carry(hard_labels(before, size, aligned), self.mixed))
-            mixed = step[network, self.mixed].taps[self.logits]
-            logits.append(resize_maps(mixed, size, aligned))
+            labels.append(step.carry(self.logits.labels(step, network, self.unlabeled), self.mixed))
+            logits.append(self.logits.full(step, network, self.mixed))
         check_same_classes('CrossPseudoSupervision', self.networks[1], logits[1], logits[0])
         step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
         learn = partial(pixel_cross_entropy, class_weight=self.class_weight)

@@ -14,14 +14,8 @@ from torch import Tensor, nn
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
-from castkd.losses.maps import resize_maps
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import (
-    aligned_corners,
-    check_same_classes,
-    hard_labels,
-    weights_of_classes,
-)
+from castkd.objectives.pixels import LogitMaps, check_same_classes, weights_of_classes
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
@@ -56,8 +50,8 @@ class MultiGranularity(Objective):
         image_weight: Factor of the image level (lambda_1), at least 0.
         region_weight: Factor of the region level (lambda_2), at least 0.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
-        class_weight: Weights (C,) of the classes in the pixel level, such as those of the labels' loss; None for 1, as
-            published.
+        class_weight: Weights (C,) of the classes in the pixel level; None for 1, as published. Labels of teachers whose
+            own loss weighs classes carry these weights already.
         weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.
 
     Raises:
@@ -93,11 +87,10 @@ class MultiGranularity(Objective):
         self.labeled = labeled
         self.unlabeled = unlabeled
         self.mixed = mixed
-        self.logits = logits
+        self.logits = LogitMaps(logits)
         self.feature = feature
         self.levels = levels
         self.mask_ignored = mask_ignored
-        self._aligned: dict[str, bool] = {}
         weights = weights_of_classes('MultiGranularity', class_weight)
         self.register_buffer('class_weight', weights, persistent=False)
         self.image_loss = ImageSemanticLoss()
@@ -105,24 +98,24 @@ class MultiGranularity(Objective):
 
     def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
         """Keep how each network resizes its logits."""
-        self._aligned = aligned_corners(trained, teachers)
+        self.logits.bind(trained, teachers)
 
     def passes(self) -> list[Pass]:
         """Return the runs that the levels need: a teacher sees the mix only where its output on it is compared."""
         requests = []
         if self.levels['pixel']:
             requests += [
-                Pass(teacher, view, 'forward', (self.logits,))
+                Pass(teacher, view, 'forward', (self.logits.tap,))
                 for view in (self.labeled, self.unlabeled)
                 for teacher in (self.deeper, self.wider)
             ]
             requests += [
-                Pass(STUDENT, view, 'forward', (self.logits,))
+                Pass(STUDENT, view, 'forward', (self.logits.tap,))
                 for view in (self.labeled, self.mixed)
             ]
         if self.levels['image']:
             requests += [
-                Pass(network, self.mixed, 'forward', (self.logits,))
+                Pass(network, self.mixed, 'forward', (self.logits.tap,))
                 for network in (self.deeper, STUDENT)
             ]
         if self.levels['region']:
@@ -136,12 +129,12 @@ class MultiGranularity(Objective):
         """Return the losses of the levels, times their weights; statistics say how often both teachers agree."""
         losses = {}
         if self.levels['pixel'] or self.levels['image']:
-            mixed = self._full(step, STUDENT, self.mixed)
+            mixed = self.logits.full(step, STUDENT, self.mixed)
         if self.levels['pixel']:
             losses['loss_pixel_labeled'] = self._pixel_labeled(step)
             losses['loss_pixel_unlabeled'] = self._pixel_unlabeled(step, mixed)
         if self.levels['image']:
-            deeper = self._full(step, self.deeper, self.mixed)
+            deeper = self.logits.full(step, self.deeper, self.mixed)
             losses['loss_image'] = self.image_loss(mixed, deeper)
         if self.levels['region']:
             losses['loss_region'] = self.region_loss(
@@ -151,7 +144,7 @@ class MultiGranularity(Objective):
         return {name: value * self.levels[name.split('_')[1]] for name, value in losses.items()}
 
     def _pixel_labeled(self, step: Step) -> Tensor:
-        student = self._full(step, STUDENT, self.labeled)
+        student = self.logits.full(step, STUDENT, self.labeled)
         targets = [
             self._labels(step, teacher, self.labeled, student)
             for teacher in (self.deeper, self.wider)
@@ -176,14 +169,7 @@ class MultiGranularity(Objective):
             for target in targets
         )
 
-    def _full(self, step: Step, network: str, view: str) -> Tensor:
-        """Return a network's logits on a view at the size of the images."""
-        size = step.inputs[view].shape[-2:]
-        return resize_maps(
-            step[network, view].taps[self.logits], size, self._aligned.get(network, False)
-        )
-
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
-        logits = step[teacher, view].taps[self.logits]
+        logits = step[teacher, view].taps[self.logits.tap]
         check_same_classes('MultiGranularity', teacher, logits, student)
-        return hard_labels(logits, step.inputs[view].shape[-2:], self._aligned.get(teacher, False))
+        return self.logits.labels(step, teacher, view)

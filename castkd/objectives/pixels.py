@@ -1,4 +1,4 @@
-"""What objectives of segmentors share: labels per pixel of the network's input, weights and a check of classes."""
+"""What objectives of segmentors share: logits and labels per pixel of the images, weights and a check of classes."""
 
 from __future__ import annotations
 
@@ -10,40 +10,39 @@ from torch import Tensor, nn
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses.maps import resize_maps
+from castkd.structures import Step
 from castkd.teachers import Teacher
 
 
-def aligned_corners(
-    trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]
-) -> dict[str, bool]:
-    """Return per network whether its (last) decode head resizes logits with aligned corners; False where it has none.
+class LogitMaps:
+    """Logits of segmentors at the size of the images, resized as each network's (last) decode head resizes them.
 
     Args:
-        trained: Student and peers by name.
-        teachers: Teachers by name.
+        tap: Tap of the logits of all networks, (B, C, h, w).
     """
-    networks = {**trained, **{name: teacher.model for name, teacher in teachers.items()}}
-    found = {}
-    for name, network in networks.items():
-        head = getattr(network, 'decode_head', None)
-        last = head[-1] if isinstance(head, nn.ModuleList) else head
-        found[name] = getattr(last, 'align_corners', False)
-    return found
 
+    def __init__(self, tap: str) -> None:
+        self.tap = tap
+        self._aligned: dict[str, bool] = {}
 
-@torch.no_grad()
-def hard_labels(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Return the most likely class per pixel of the input.
+    def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
+        """Keep how each network resizes; one without a decode head does not align corners."""
+        networks = {**trained, **{name: teacher.model for name, teacher in teachers.items()}}
+        for name, network in networks.items():
+            head = getattr(network, 'decode_head', None)
+            last = head[-1] if isinstance(head, nn.ModuleList) else head
+            self._aligned[name] = getattr(last, 'align_corners', False)
 
-    Args:
-        logits: (B, C, h, w), what a decode head gives at its own stride.
-        size: Height and width of the input.
-        align_corners: How logits are resized, see :func:`aligned_corners`.
+    def full(self, step: Step, network: str, view: str) -> Tensor:
+        """Return a network's logits (B, C, H, W) on a view."""
+        size = step.inputs[view].shape[-2:]
+        aligned = self._aligned.get(network, False)
+        return resize_maps(step[network, view].taps[self.tap], size, aligned)
 
-    Returns:
-        (B, H, W), int64.
-    """
-    return resize_maps(logits, size, align_corners).argmax(dim=1)
+    @torch.no_grad()
+    def labels(self, step: Step, network: str, view: str) -> Tensor:
+        """Return a network's most likely class per pixel of a view, (B, H, W), int64."""
+        return self.full(step, network, view).argmax(dim=1)
 
 
 def weights_of_classes(owner: str, class_weight: Sequence[float] | None) -> Tensor | None:

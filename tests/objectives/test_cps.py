@@ -22,11 +22,18 @@ def build(objectives):
     return make_distiller(peers=dict(second=tiny_segmentor(CLASSES)), objectives=objectives)
 
 
+def images_of(height, width):
+    return {
+        'unsup_teacher': torch.zeros(2, 3, height, width),
+        'unsup_mixed': torch.zeros(1, 3, height, width),
+    }
+
+
 @pytest.fixture
 def step():
     """A step with logits at full size and a mask that takes the left half of the second image."""
     torch.manual_seed(0)
-    step = Step(0, {'unsup_mixed': torch.zeros(1, 3, 4, 4)}, {})
+    step = Step(0, images_of(4, 4), {})
     for network in ('student', 'second'):
         for view, images in (('unsup_teacher', 2), ('unsup_mixed', 1)):
             logits = torch.randn(images, CLASSES, 4, 4, requires_grad=True)
@@ -63,7 +70,7 @@ def test_logits_are_resized_as_each_head_does(step, aligned):
     def full(logits, name):
         return F.interpolate(logits, (7, 9), mode='bilinear', align_corners=name == aligned)
 
-    step.inputs['unsup_mixed'] = torch.zeros(1, 3, 7, 9)
+    step.inputs.update(images_of(7, 9))
     # The mixed image is the first one.
     step.carries['unsup_mixed'] = lambda maps: maps[:1]
     objective = CrossPseudoSupervision()
