@@ -32,6 +32,7 @@ from castkd.engine.measuring import (
     time_prediction,
     time_training,
 )
+from castkd.engine.optim import MIXED_PRECISION
 from castkd.engine.plans import NetworkPlan, StageCost, StagePlan
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
@@ -314,7 +315,7 @@ def _count_training(
     config: Config, model: nn.Module, loader: DataLoader, gpu: Gpu, plan: StagePlan
 ) -> None:
     """Estimate what a training step of the stage costs on a GPU, one with the most runs."""
-    amp = (config.optim_wrapper.get('type') or '').startswith('Amp')
+    amp = config.optim_wrapper.get('type') in MIXED_PRECISION
     try:
         load_teachers(model)
         batch = next(iter(loader), None)

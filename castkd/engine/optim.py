@@ -1,14 +1,55 @@
-"""Rates and weight decay per parameter."""
+"""Rates and weight decay per parameter; mixed precision without a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmcv.cnn import is_norm
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.device import is_cuda_available
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.runner.amp import autocast
 from torch import nn
 
-from castkd.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from castkd.errors import ConfigError
+from castkd.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+MIXED_PRECISION = ('AmpOptimWrapper', 'castkd.Bfloat16OptimWrapper')
+
+
+def mixed_precision() -> dict[str, Any]:
+    """Return what makes an ``optim_wrapper`` of a config one of mixed precision on this machine."""
+    if is_cuda_available():
+        return {'type': MIXED_PRECISION[0], 'loss_scale': 'dynamic'}
+    return {'type': MIXED_PRECISION[1]}
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bfloat16OptimWrapper(OptimWrapper):
+    """Mixed precision in bfloat16, on CPUs too, where mmengine's ``AmpOptimWrapper`` refuses to work.
+
+    bfloat16 has the range of float32, so that losses need no scale. Weights, gradients and the optimiser stay in
+    float32. Takes the arguments of mmengine's ``OptimWrapper``.
+
+    Raises:
+        ConfigError: In a forward pass with an operator that has no such form, as mmcv's RoIAlign and NMS on a CPU.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass under autocast, besides what mmengine's wrapper does."""
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            try:
+                yield
+            except RuntimeError as error:
+                if 'BFloat16' not in str(error):
+                    raise
+                raise ConfigError(
+                    'mixed precision: an operator of this model has no bfloat16 form on this machine '
+                    f'({str(error).splitlines()[0]}); train without --amp'
+                ) from error
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

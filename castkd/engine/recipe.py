@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from castkd.checks import check_choice
 from castkd.engine.config_check import RUNNER_KEYS, join_problems
+from castkd.engine.optim import MIXED_PRECISION, mixed_precision
 from castkd.engine.references import Scope, substitute
 from castkd.errors import ConfigError, near_names
 
@@ -125,7 +126,7 @@ def load_recipe(
         work_dir: Where to work; None takes the config's ``work_dir`` or ``work_dirs/<file name>``.
         cfg_options: New values by dotted key. Keys of the recipe's variables change those, ``STAGE.key`` changes one
             stage, everything else changes all train stages.
-        amp: Whether train stages run in automatic mixed precision.
+        amp: Whether train stages run in automatic mixed precision: float16 on a GPU, bfloat16 on a CPU.
 
     Raises:
         ConfigError: When the recipe is wrong; the line names the file or the dotted key.
@@ -353,7 +354,7 @@ def _plain_config(cfg: Config, amp: bool, owner: str) -> dict[str, Any]:
             f'{owner}: --amp',
             'optim_wrapper.type',
             plain['optim_wrapper'].get('type', 'OptimWrapper'),
-            ('OptimWrapper', 'AmpOptimWrapper'),
+            ('OptimWrapper', *MIXED_PRECISION),
         )
-        plain['optim_wrapper'].update(type='AmpOptimWrapper', loss_scale='dynamic')
+        plain['optim_wrapper'].update(mixed_precision())
     return plain

@@ -30,9 +30,17 @@ variants = dict(
     response=('responses on labels', labeled, {**off['feature'], **off['relation']}),
     feature_response=('features and responses on labels', labeled, off['relation']),
 )
-distill = _base_.recipe[-1]
+supervised, *_, distill = _base_.recipe
 recipe = [
     *_base_.recipe,
+    dict(
+        supervised,
+        name='all_labels',
+        cfg_options={
+            **supervised['cfg_options'],
+            'train_dataloader.dataset.split': dict(fraction=1.0, seed='{seed}'),
+        },
+    ),
     *[
         dict(distill, name=name, config=config, cfg_options={**distill['cfg_options'], **options})
         for name, (_, config, options) in variants.items()
@@ -42,7 +50,8 @@ report = dict(
     rows=[
         *_base_.report['rows'],
         *[dict(stage=name, label=f'student, {label}') for name, (label, *_) in variants.items()],
+        dict(stage='all_labels', label='student, all labels'),
     ],
     pictures=dict(num=0, best=0, worst=0),
 )
-del weights, off, labeled, unlabeled, variants, distill
+del weights, off, labeled, unlabeled, variants, supervised, distill

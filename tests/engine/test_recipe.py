@@ -1,5 +1,6 @@
 import pytest
 
+from castkd.engine.optim import mixed_precision
 from castkd.engine.recipe import PSEUDO_LABEL, load_recipe
 from castkd.errors import ConfigError
 from tests.engine.toy_project import CONFIG, RECIPE, write_project
@@ -156,7 +157,7 @@ def test_a_plain_config_is_a_recipe_of_one_stage_in_the_work_dir(tmp_path):
 def test_amp_reaches_all_train_stages(tmp_path):
     recipe = load(tmp_path, amp=True)
     kinds = [stage.config['optim_wrapper']['type'] for stage in recipe.stages]
-    assert kinds == ['AmpOptimWrapper', 'AmpOptimWrapper']
+    assert kinds == [mixed_precision()['type']] * 2
 
 
 def test_an_unknown_stage_is_told_with_near_names(tmp_path):

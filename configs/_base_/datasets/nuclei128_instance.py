@@ -18,9 +18,13 @@ files = dict(train=('train.json', 'train/'), val=('val.json', 'val/'))
 # A tile has no upside: each of the four orientations is as likely.
 flip = dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])
 image_size = (128, 128)
-augmentation = [
-    *random_geometry(scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), flip),
-    color_jitter(),
+double_size = (256, 256)  # of a teacher that sees tiles at twice their size
+augmentation, double_augmentation = [
+    [
+        *random_geometry(scale_jitter(size, 0.8, 1.25), instance_crop(size), flip),
+        color_jitter(),
+    ]
+    for size in (image_size, double_size)
 ]
 # Every name that instance_data returns becomes a top-level name of this config.
 globals().update(

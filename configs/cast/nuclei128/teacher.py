@@ -2,27 +2,16 @@
 # times as much as the student, and draws finer masks.
 _base_ = './base.py'
 from castkd.architectures import solov2
-from castkd.data_configs import (
-    color_jitter,
-    instance_crop,
-    instance_data,
-    random_geometry,
-    scale_jitter,
-)
+from castkd.data_configs import instance_data
 
-image_size = (256, 256)
+# Every name that instance_data returns takes the place of the student's.
 globals().update(
     instance_data(
         _base_,
         _base_.dataset,
         **_base_.files,
-        augmentation=[
-            *random_geometry(
-                scale_jitter(image_size, 0.8, 1.25), instance_crop(image_size), _base_.flip
-            ),
-            color_jitter(),
-        ],
-        test_scale=image_size,
+        augmentation=_base_.double_augmentation,
+        test_scale=_base_.double_size,
     )
 )
 teacher = solov2(

@@ -7,5 +7,7 @@ sizes_of_head = dict(channels=32, fc_channels=128, anchor_size=2)
 student = dict(faster_rcnn(1, depth=18, base_channels=16, **sizes_of_head), _delete_=True)
 teacher = dict(faster_rcnn(1, depth=34, base_channels=32, **sizes_of_head), _delete_=True)
 big = dict(
-    model=teacher, checkpoint='work_dirs/gid_faster_rcnn_nuclei128_10pct/teacher/iter_1200.pth'
+    model=teacher,
+    checkpoint='work_dirs/gid_faster_rcnn_nuclei128_10pct/teacher/iter_2000.pth',
+    input_scale=1.0,
 )

@@ -1,0 +1,54 @@
+"""Mixed precision without a GPU."""
+
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from mmengine.device import is_cuda_available
+from torch import nn
+
+from castkd.engine.optim import mixed_precision
+from castkd.errors import ConfigError
+from castkd.registry import OPTIM_WRAPPERS
+
+
+def wrapper_of(network):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    return OPTIM_WRAPPERS.build(
+        dict(type='castkd.Bfloat16OptimWrapper', optimizer=optimizer, clip_grad=dict(max_norm=1.0))
+    )
+
+
+def test_forward_runs_in_bfloat16_and_weights_stay_in_float32():
+    network = nn.Linear(8, 4)
+    before = network.weight.clone()
+    wrapper = wrapper_of(network)
+    with wrapper.optim_context(network):
+        output = network(torch.ones(2, 8))
+        assert output.dtype == torch.bfloat16
+    wrapper.update_params(output.float().square().mean())
+    assert network.weight.dtype == torch.float32
+    assert not torch.equal(network.weight, before)
+
+
+def test_an_operator_without_bfloat16_is_told_what_to_do():
+    network, rois = nn.Conv2d(3, 4, 3), torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
+    with (
+        pytest.raises(ConfigError, match=r'no bfloat16 form.*; train without --amp$'),
+        wrapper_of(network).optim_context(network),
+    ):
+        RoIAlign(2, spatial_scale=1.0)(network(torch.ones(1, 3, 8, 8)), rois.bfloat16())
+
+
+def test_other_errors_pass():
+    network = nn.Linear(8, 4)
+    with (
+        pytest.raises(RuntimeError, match='cannot be multiplied') as caught,
+        wrapper_of(network).optim_context(network),
+    ):
+        network(torch.ones(2, 3))
+    assert not isinstance(caught.value, ConfigError)
+
+
+def test_without_a_gpu_amp_means_bfloat16():
+    expected = 'AmpOptimWrapper' if is_cuda_available() else 'castkd.Bfloat16OptimWrapper'
+    assert mixed_precision()['type'] == expected
