@@ -6,7 +6,7 @@ import filecmp
 import math
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -233,6 +233,24 @@ class SourceDataset(Dataset):
     def metainfo(self) -> dict:
         """Classes and palette of the labelled source, or of the first one."""
         return self.datasets.get(LABELED, next(iter(self.datasets.values()))).metainfo
+
+    def keep_views(self, names: Collection[str]) -> list[str]:
+        """Let the pipelines make the views of these names alone; one that has none of them stays as it is.
+
+        Returns:
+            The views that are made no more, sorted.
+        """
+        left_out = set()
+        for dataset in self.datasets.values():
+            for transform in dataset.pipeline.transforms:
+                # Those of mmdet's MultiBranch.
+                branches = getattr(transform, 'branch_pipelines', {})
+                unread = branches.keys() - set(names)
+                if unread != branches.keys():
+                    left_out |= unread
+                    for name in unread:
+                        del branches[name]
+        return sorted(left_out)
 
     def describe(self, counts: Mapping[str, int], world_size: int = 1) -> str:
         """Say in words what a training step takes.

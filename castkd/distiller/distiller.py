@@ -172,6 +172,16 @@ class Distiller(BaseModel):
             self._plans[asked] = self._merge(asked)
         return self._plans[asked]
 
+    def batch_views(self) -> set[str]:
+        """Return the views of a batch that objectives read in any step, if only to make other views from them."""
+        found = set()
+        for request in self._merge(self._requests()):
+            view = source_view(request.view)
+            while view in self.views:
+                view = self.views[view].source
+            found.add(view)
+        return found
+
     def _requests(self, step: int | None = None) -> Requests:
         """Return what objectives ask for at a step, or whatever their weights are."""
         return tuple(

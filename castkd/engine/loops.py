@@ -26,6 +26,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
     - Before every step the random states of python, numpy and torch are set from (runner seed, iteration,
       rank), so neither a restart nor a validation in between changes what dropout or a sampled loss does.
     - The sampler's state travels in the checkpoint (``message_hub``); other data than its are refused.
+    - Views of a batch that no objective reads are not made.
     - At the start the ratio of the sources is logged in words.
 
     Takes the arguments of mmengine's ``IterBasedTrainLoop``; the dataloader needs a
@@ -60,12 +61,27 @@ class ResumableIterLoop(IterBasedTrainLoop):
         if hasattr(model, 'set_step'):
             # Weights may come from another run's checkpoint (load_from); its step is not this run's.
             model.set_step(self._iter)
+        left_out = leave_out_unread_views(model, self.dataloader)
+        if left_out:
+            self.runner.logger.info(
+                f'views that no objective reads are not made: {", ".join(left_out)}'
+            )
         return super().run()
 
     def run_iter(self, data_batch: dict) -> None:
         """Run one step with random states of its own."""
         seed_step(self.runner.seed, self._iter)
         super().run_iter(data_batch)
+
+
+def leave_out_unread_views(model: torch.nn.Module, dataloader: DataLoader) -> list[str]:
+    """Have no view made that no objective of a distiller reads; return their names.
+
+    Acts on what is read afterwards by an iterator that does not exist yet: workers hold copies of the data set.
+    """
+    if not hasattr(model, 'batch_views') or not hasattr(dataloader.dataset, 'keep_views'):
+        return []
+    return dataloader.dataset.keep_views(model.batch_views())
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from castkd.engine.costs import load_teachers, operation_counter
+from castkd.engine.loops import leave_out_unread_views
 from castkd.errors import CastkdError, DataError
 
 _TIMED_BATCHES = 2
@@ -48,6 +49,7 @@ def time_training(
         CastkdError: When an image cannot be read, a step fails, or there is no batch.
     """
     load_teachers(model)
+    leave_out_unread_views(model, loader)
     wrapper = build_optim_wrapper(model, copy.deepcopy(optim_wrapper))
     model.train()
     return _time(loader, lambda batch: model.train_step(batch, wrapper))

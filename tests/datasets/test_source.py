@@ -359,3 +359,28 @@ def test_folder_is_sorted_and_has_empty_annotations(root):
     assert image_names(dataset) == sorted(names())
     assert dataset.get_data_info(0)['instances'] == []
     assert [dataset.get_data_info(i)['img_id'] for i in range(3)] == [0, 1, 2]
+
+
+def test_views_that_nobody_reads_are_not_made(root):
+    *shared, strong, pack = POOL_PIPELINE
+    views = {
+        'type': 'mmdet.MultiBranch',
+        'branch_field': ['sup', 'weak', 'strong'],
+        'weak': [pack],
+        'strong': [strong, pack],
+    }
+
+    def make():
+        pool = folder(root, pipeline=[*shared, views])
+        return SourceDataset({'unlabeled': pool, 'plain': folder(root)})
+
+    whole, pruned = make(), make()
+    assert pruned.keep_views(['weak', 'absent']) == ['strong']
+    draw = Draw('unlabeled', 3, 11)
+    assert whole[draw]['inputs']['strong'] is not None
+    assert pruned[draw]['inputs']['strong'] is None
+    assert torch.equal(whole[draw]['inputs']['weak'], pruned[draw]['inputs']['weak'])
+    assert summary(whole[Draw('plain', 2, 5)]) == summary(pruned[Draw('plain', 2, 5)])
+    # A pipeline without any view that is read gives what it gave: its images are drawn still.
+    assert pruned.keep_views(['sup']) == []
+    assert pruned[draw]['inputs']['weak'] is not None

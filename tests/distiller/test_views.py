@@ -63,6 +63,14 @@ class TestViews:
         distiller(*semantic_batch(), mode='loss')
         assert distiller.views['negative'].made == 0
 
+    def test_views_of_the_batch_that_any_step_reads(self):
+        """Derived ones are traced to theirs, repeated ones and sources of labels are views like others."""
+        views = dict(negative=Negative('sup'), double=Negative('negative'), idle=Negative('other'))
+        assert build(Reads('double'), views=views).batch_views() == {'sup'}
+        late = Reads('unsup#2')
+        late.weight = lambda step: float(step > 5)
+        assert build(Reads('negative'), late).batch_views() == {'sup', 'unsup'}
+
     def test_a_view_of_a_derived_view(self):
         views = dict(twice=Negative('negative'), negative=Negative('sup'))
         reads = Reads('twice')

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from castkd.datasets import SourceDataset
 from castkd.engine.loops import SAMPLER_KEY, seed_step
 from castkd.errors import CheckpointError, ConfigError, DataError
 from castkd.registry import DATASETS, METRICS, MODELS
@@ -218,6 +219,22 @@ def test_ratio_is_logged(train, monkeypatch):
     monkeypatch.setattr(logging.Logger, 'info', lambda _, text, *rest: lines.append(str(text)))
     train(1, 'run')
     assert 'per step 2 labeled + 3 unlabeled; one pass over the unlabeled = 8 steps' in lines
+
+
+def test_views_that_no_objective_reads_are_not_made(train, monkeypatch):
+    lines, asked = [], []
+    monkeypatch.setattr(logging.Logger, 'info', lambda _, text, *rest: lines.append(str(text)))
+    monkeypatch.setattr(LoopModel, 'batch_views', lambda _: {'sup'}, raising=False)
+
+    def keep(dataset, names):
+        # Before anything is read.
+        asked.append((names, list(LOADED)))
+        return ['sup_strong']
+
+    monkeypatch.setattr(SourceDataset, 'keep_views', keep)
+    train(1, 'run')
+    assert asked == [({'sup'}, [])]
+    assert 'views that no objective reads are not made: sup_strong' in lines
 
 
 def test_other_samplers_are_refused(train):
