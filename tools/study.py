@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar='NAME',
         help='run these stages of the recipe alone',
     )
-    add('--amp', action='store_true', help='automatic mixed precision')
+    add('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as of tools/train.py')
     add(
         '--collect-only',

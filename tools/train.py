@@ -42,7 +42,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', type=Path, help='where everything goes (default: work_dirs/CONFIG)'
     )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
+    )
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
