@@ -3,7 +3,7 @@
     python benchmarks/distillation_step.py --out step.json
     python benchmarks/distillation_step.py --online
     python benchmarks/distillation_step.py --config configs/mgd/camvid/distill.py
-    python benchmarks/distillation_step.py --config configs/gid/coco/retinanet/distill.py --images 1 --repeat 3
+    python benchmarks/distillation_step.py --config configs/gid/coco/distill.py --images 1 --repeat 3
 
 The step is the first one of a stage config, CAST's on nuclei128 unless told otherwise, with its networks and its
 batch (or, with ``--images``, a smaller one), from normalised images to gradients. The parts are the same

@@ -129,7 +129,7 @@ def test_mmdets_published_networks_can_teach(name, published):
 
 
 def test_shipped_config_with_a_published_teacher():
-    (stage,) = load_recipe(CONFIGS / 'coco/retinanet/distill_published.py').stages
+    (stage,) = load_recipe(CONFIGS / 'coco/distill_published.py').stages
     check_configs({stage.name: stage.config}, 'published')
     with torch.device('meta'):
         distiller = MODELS.build(stage.config['model'])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -318,20 +318,28 @@ class _StageBuilder:
             options.update({key: own.pop(key) for key in list(own) if key in PSEUDO_LABEL_OPTIONS})
         options = substitute(options, scope)
         file = substitute(entry['config'], scope, 'config')
-        changes = {**(entry.get('cfg_options') or {}), **shared, **own}
+        given = {**shared, **own}
+        shipped = {k: v for k, v in (entry.get('cfg_options') or {}).items() if k not in given}
         if scope.used and file.startswith('{'):
             if kind == TRAIN:
                 raise ConfigError(
                     f'{entry["name"]}: config: a train stage needs a file of its own, got {file!r}'
                 )
-            options.update(config=file, cfg_options=substitute(changes, scope, 'cfg_options'))
+            options.update(
+                config=file, cfg_options=substitute({**shipped, **given}, scope, 'cfg_options')
+            )
             return Stage(entry['name'], kind, {}, options, scope.used), set()
         cfg = read_config(self.path.parent / file)
         known = {*cfg.keys(), *RUNNER_KEYS}
-        usable = {key: value for key, value in changes.items() if key.split('.')[0] in known}
+        usable = {key: value for key, value in given.items() if key.split('.')[0] in known}
         self._refuse_unknown(entry['name'], own, known)
         self._refuse_unknown(entry['name'], entry.get('cfg_options') or {}, known)
-        merge_options(cfg, usable, f'{self.path}: stage {entry["name"]}')
+        owner = f'{self.path}: stage {entry["name"]}'
+        merge_options(cfg, shipped, owner)
+        # What variables stand for comes first, so that a given option may change a part of it. It may also take the
+        # place of a reference to a stage, which is not used then.
+        cfg = Config(substitute(cfg.to_dict(), replace(scope, used=[])))
+        merge_options(cfg, usable, owner)
         plain = substitute(_plain_config(cfg, self.amp, entry['name']), scope)
         return Stage(entry['name'], kind, plain, options, scope.used), known
 

@@ -2,5 +2,10 @@
 #   python tools/train.py configs/gid/gid_faster_rcnn_coco.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'coco/faster_rcnn'
+from castkd.architectures import faster_rcnn
+
+folder = 'coco'
+network = faster_rcnn(80, pretrained='torchvision://resnet50')
+big = faster_rcnn(80, depth=101, pretrained='torchvision://resnet101')
 fraction = 1.0
+lr = 0.02

@@ -3,4 +3,15 @@
 #   python tools/train.py configs/gid/gid_faster_rcnn_nuclei128_10pct.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'nuclei128_faster_rcnn'
+from castkd.architectures import faster_rcnn
+
+folder = 'nuclei128'
+# A tile is 128 x 128 pixels: the anchors are 8 to 128 pixels wide.
+sizes = dict(channels=32, fc_channels=128, anchor_size=2)
+network = faster_rcnn(1, depth=18, base_channels=16, **sizes)
+big = faster_rcnn(1, depth=34, base_channels=32, **sizes)
+lr = 2e-3
+# The teacher sees the tiles as the student does, as long.
+teacher_stage = 'supervised.py'
+distill_stage = 'distill_labeled.py'
+del sizes

@@ -2,5 +2,9 @@
 #   python tools/train.py configs/gid/gid_fcos_coco.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'coco/fcos'
+from castkd.architectures import fcos
+
+folder = 'coco'
+network = fcos(80, pretrained='torchvision://resnet50')
+big = fcos(80, depth=101, pretrained='torchvision://resnet101')
 fraction = 1.0

@@ -3,5 +3,10 @@
 #   python tools/train.py configs/gid/gid_fcos_voc.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'voc/fcos'
+from castkd.architectures import fcos
+
+folder = 'voc'
+network = fcos(20, pretrained='torchvision://resnet50')
+big = fcos(20, depth=101, pretrained='torchvision://resnet101')
 fraction = 1.0
+metric = 'mAP'

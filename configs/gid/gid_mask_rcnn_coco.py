@@ -2,5 +2,11 @@
 #   python tools/train.py configs/gid/gid_mask_rcnn_coco.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'coco/mask_rcnn'
+from castkd.architectures import mask_rcnn
+
+folder = 'coco'
+network = mask_rcnn(80, pretrained='torchvision://resnet50')
+big = mask_rcnn(80, depth=101, pretrained='torchvision://resnet101')
 fraction = 1.0
+lr = 0.02
+metric = ['bbox', 'segm']

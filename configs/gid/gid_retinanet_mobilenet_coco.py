@@ -2,5 +2,10 @@
 #   python tools/train.py configs/gid/gid_retinanet_mobilenet_coco.py
 _base_ = '../_base_/recipes/gid.py'
 
-folder = 'coco/retinanet_mobilenet'
+from castkd.architectures import mobilenet_retinanet, retinanet
+
+folder = 'coco'
+network = mobilenet_retinanet(80, pretrained='open-mmlab://mmdet/mobilenet_v2')
+# The paper does not say which teacher its MobileNetV2 had.
+big = retinanet(80, depth=101, pretrained='torchvision://resnet101')
 fraction = 1.0

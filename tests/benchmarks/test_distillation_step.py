@@ -153,10 +153,10 @@ def test_a_batch_may_hold_fewer_images(tmp_path):
 
 def test_backbones_need_no_files():
     """The paper's sizes start from checkpoints of ImageNet, which need not be there to be measured."""
-    config = benchmark.read_config(CONFIGS / 'gid/coco/retinanet/distill.py', images=1)
+    config = benchmark.read_config(CONFIGS / 'gid/coco/distill.py', images=1)
     networks = (config.model.student, config.model.teachers.big.model)
     assert [network.backbone.init_cfg for network in networks] == [None, None]
-    others = Config.fromfile(CONFIGS / 'gid/coco/retinanet/distill.py').model
+    others = Config.fromfile(CONFIGS / 'gid/coco/distill.py').model
     for network, other in zip(networks, (others.student, others.teachers.big.model), strict=True):
         assert {**network, 'backbone': {**network.backbone, 'init_cfg': None}} == {
             **other,
@@ -201,7 +201,7 @@ def test_stages_of_camvid_have_what_the_benchmark_reads(stage):
     [
         ('gid/nuclei128/distill', (128, 128), {'sup', 'unsup_teacher', 'unsup_student'}),
         ('quickstart/gid/distill', (128, 256), {'sup', 'unsup_teacher'}),
-        ('gid/coco/retinanet/distill', (800, 1344), {'sup'}),
+        ('gid/coco/distill', (800, 1344), {'sup'}),
     ],
 )
 def test_stages_of_detectors_have_what_the_benchmark_reads(stage, size, views):

@@ -44,6 +44,25 @@ def test_options_reach_variables_one_stage_or_all(tmp_path):
     assert [stage.config['train_dataloader']['batch_size'] for stage in stages.values()] == [1, 1]
 
 
+def test_an_option_may_change_a_part_of_what_a_variable_stands_for(tmp_path):
+    recipe = """
+network = dict(type='castkd.Toy', sizes=dict(width=1, depth=2))
+shared = {'model': '{network}'}
+recipe = [
+    dict(name='first', config='stage.py', cfg_options=shared),
+    dict(name='second', config='stage.py', cfg_options={**shared, 'load_from': '{first.checkpoint}'}),
+]
+del shared
+"""
+    options = {'model.sizes.width': 5, 'second.load_from': 'mine.pth'}
+    stages = by_name(load(tmp_path, recipe, cfg_options=options))
+    expected = {'type': 'castkd.Toy', 'sizes': {'width': 5, 'depth': 2}}
+    # The variable takes the place of the config's own value.
+    assert [stage.config['model'] for stage in stages.values()] == [expected, expected]
+    assert stages['second'].config['load_from'] == 'mine.pth'
+    assert stages['second'].uses == []
+
+
 @pytest.mark.parametrize(
     ('options', 'words'),
     [

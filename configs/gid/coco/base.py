@@ -1,5 +1,6 @@
-# COCO by boxes, as the paper trains: the shorter side 800 pixels, half of the images mirrored, all labelled.
+# COCO by boxes, as the paper trains: the shorter side 800 pixels, half of the images mirrored.
 _base_ = [
+    './retinanet.py',
     '../../_base_/datasets/coco_instance.py',
     '../../_base_/schedules/sgd_detector.py',
     '../../_base_/runtime/default.py',

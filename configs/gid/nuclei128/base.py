@@ -1,18 +1,12 @@
-# Microscopy nuclei by their boxes: RetinaNets from random weights, small enough to train on a CPU.
+# Microscopy nuclei by their boxes; networks from random weights, small enough to train on a CPU.
 _base_ = [
+    './retinanet.py',
     '../../_base_/datasets/nuclei128_instance.py',
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
-from castkd.architectures import retinanet
-
-# A tile is 128 x 128 pixels: the smallest anchors are 8 pixels wide, the largest 100. The teacher sees tiles at twice
-# their size, where its levels have twice the stride: slot by slot they lie on the student's.
-geometry_of_slots = dict(channels=32, stacked_convs=2, num_levels=4, anchor_size=2)
-student = retinanet(1, depth=18, base_channels=16, first_level=2, **geometry_of_slots)
-teacher = retinanet(1, depth=18, base_channels=32, first_level=3, **geometry_of_slots)
-big = dict(
-    model=teacher,
+teacher = dict(
+    model=_base_.big,
     classes=_base_.classes,
     checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_1500.pth',
     input_scale=2.0,

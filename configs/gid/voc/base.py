@@ -1,6 +1,7 @@
 # Pascal VOC 2007 and 2012, all labelled. The paper does not give its schedule: this is the usual one of detectors on
 # these 16 551 images, 18 000 steps of 16 images (17 passes), the rate a tenth after 12 000 and again after 16 000.
 _base_ = [
+    './retinanet.py',
     '../../_base_/datasets/voc0712_detection.py',
     '../../_base_/schedules/sgd_detector.py',
     '../../_base_/runtime/default.py',

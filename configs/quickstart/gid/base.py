@@ -1,15 +1,10 @@
 # Generated street scenes at 128 x 256 by their boxes, with RetinaNets small enough to train on 2 CPU cores.
 _base_ = [
+    './retinanet.py',
     '../../_base_/datasets/scenes_instance.py',
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
-from castkd.architectures import retinanet
-
-# Half of the objects are narrower than 12 pixels: the smallest anchors are 8 pixels wide, the largest 100.
-geometry_of_slots = dict(channels=32, stacked_convs=1, first_level=2, num_levels=4, anchor_size=2)
-student = retinanet(8, depth=18, base_channels=8, **geometry_of_slots)
-teacher = retinanet(8, depth=18, base_channels=32, **geometry_of_slots)
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_dataloader = dict(

@@ -3,11 +3,11 @@
 _base_ = ['./base.py', '../../_base_/methods/gid_unlabeled.py']
 
 model = dict(
-    student=_base_.student,
+    student=_base_.network,
     classes=_base_.classes,
     teachers=dict(
         big=dict(
-            model=_base_.teacher,
+            model=_base_.big,
             classes=_base_.classes,
             checkpoint='work_dirs/gid_scenes/teacher/iter_300.pth',
         )

@@ -1,13 +1,13 @@
 # The student by GID on labelled and unlabelled images, as many of each, with the teacher's labels on the latter (an
 # extension of the paper).
-_base_ = ['../retinanet/base.py', '../../../_base_/methods/gid_pseudo_label.py']
+_base_ = ['./base.py', '../../_base_/methods/gid_pseudo_label.py']
 
 model = dict(
-    student=_base_.student,
+    student=_base_.network,
     classes=_base_.classes,
     teachers=dict(
         big=dict(
-            model=_base_.teacher,
+            model=_base_.big,
             classes=_base_.classes,
             checkpoint='work_dirs/gid_retinanet_coco_10pct/teacher/iter_90000.pth',
         )

@@ -1,2 +1,0 @@
-# As with all labels, on those of the split.
-_base_ = '../retinanet/supervised.py'

@@ -1,4 +1,0 @@
-# The student on labels alone.
-_base_ = ['./base.py', '../../../_base_/methods/supervised.py']
-
-model = dict(student=_base_.student, classes=_base_.classes)
