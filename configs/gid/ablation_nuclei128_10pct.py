@@ -30,7 +30,7 @@ variants = dict(
     response=('responses on labels', labeled, {**off['feature'], **off['relation']}),
     feature_response=('features and responses on labels', labeled, off['relation']),
 )
-supervised, *_, distill = _base_.recipe
+supervised, distill = _base_.recipe[0], _base_.recipe[-1]
 recipe = [
     *_base_.recipe,
     dict(
