@@ -36,7 +36,13 @@ from castkd.engine.optim import MIXED_PRECISION
 from castkd.engine.plans import NetworkPlan, StageCost, StagePlan
 from castkd.engine.recipe import TRAIN, Recipe, Stage
 from castkd.engine.references import substitute
-from castkd.engine.stage import busiest_step, describe_images, describe_passes, image_counts
+from castkd.engine.stage import (
+    busiest_step,
+    describe_images,
+    describe_passes,
+    image_counts,
+    mean_runs,
+)
 from castkd.errors import CastkdError, DataError
 from castkd.structures import STUDENT
 from castkd.visualization.report import images_text
@@ -137,6 +143,7 @@ class _Planner:
         )
         plan.networks = [_network(name, network) for name, network in networks.items()]
         if hasattr(model, 'plan'):
+            plan.mean_runs = mean_runs(model, plan.iterations or 1)
             busiest = busiest_step(model, plan.iterations or 1)
             model.set_step(busiest)
             plan.passes = describe_passes(model.plan(busiest))

@@ -59,9 +59,11 @@ class StagePlan:
         images: Number of images per source.
         step: What one step reads, in words.
         networks: The networks.
-        passes: Runs of the networks in the first step, in words.
-        losses: Name and weight of the objectives in the first step.
-        seconds_per_step: Measured on real data on this machine, or estimated for a GPU; None when it could not be.
+        passes: Runs of the networks in the busiest step, in words.
+        losses: Name and weight of the objectives in that step.
+        seconds_per_step: Of the busiest step, measured on real data on this machine, or estimated for a GPU; None when
+            it could not be.
+        mean_runs: Runs of a mean step relative to the busiest one, in (0, 1]: some objectives begin late.
         predictions: Images that are predicted, in all validations or by a stage that labels.
         seconds_per_image: Of a prediction, measured on validation images or estimated; None when it could not be.
         gpu: The GPU that times are estimated for; None when they are this machine's.
@@ -79,6 +81,7 @@ class StagePlan:
     passes: str = ''
     losses: str = ''
     seconds_per_step: float | None = None
+    mean_runs: float = 1.0
     predictions: int = 0
     seconds_per_image: float | None = None
     gpu: Gpu | None = None
@@ -97,7 +100,8 @@ class StagePlan:
             return self.prediction_seconds
         if self.seconds_per_step is None:
             return None
-        return self.seconds_per_step * self.iterations + (self.prediction_seconds or 0.0)
+        training = self.seconds_per_step * self.mean_runs * self.iterations
+        return training + (self.prediction_seconds or 0.0)
 
     @property
     def estimate(self) -> str:

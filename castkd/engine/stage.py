@@ -228,6 +228,12 @@ def busiest_step(model: nn.Module, iterations: int) -> int:
     return max(counts, key=counts.get)
 
 
+def mean_runs(model: nn.Module, iterations: int) -> float:
+    """Return how many runs a mean step of a training has, relative to the busiest one, in (0, 1]."""
+    counts = passes_per_step(model, iterations).values()
+    return fmean(counts) / max(counts)
+
+
 def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) -> str:  # noqa: ANN401
     """Return one line on what a training stage is about to do: steps, images, passes."""
     parts = [f'{name}: {iterations} steps', describe_images(loader)]

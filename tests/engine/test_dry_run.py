@@ -217,6 +217,19 @@ def test_networks_passes_and_losses_of_a_distiller_need_no_checkpoint(tmp_path):
     assert "takes files from stage 'adapt', which is not finished" in plan.notes
 
 
+def test_an_objective_that_begins_late_takes_less_time_in_all(tmp_path):
+    recipe = distiller_recipe(tmp_path)
+    late = dict(type='Linear', start=0.0, end=1.0, begin=2, steps=1)
+    recipe.stages[0].config['model']['objectives']['unsup']['weight'] = late
+    recipe.stages[0].config['train_cfg']['max_iters'] = 4
+    (plan,) = plan_stages(recipe, recipe.stages)
+    # Three runs in one or two of four steps, one run in the others.
+    assert plan.passes.count('on') >= 3
+    assert 1 / 3 < plan.mean_runs < 1
+    plan.seconds_per_step, plan.predictions = 10.0, 0
+    assert plan.seconds == pytest.approx(40.0 * plan.mean_runs)
+
+
 def test_data_from_an_unfinished_stage_leave_the_networks_known(tmp_path):
     recipe = distiller_recipe(tmp_path, ann_file='{label.annotations}')
     (plan,) = plan_stages(recipe, recipe.stages)

@@ -12,6 +12,7 @@ from castkd.engine.stage import (
     busiest_step,
     describe_stage,
     image_counts,
+    mean_runs,
     resume_point,
     runner_config,
     start_processes,
@@ -135,6 +136,7 @@ def test_a_teacher_that_begins_late_is_counted():
     assert '1 to 2 passes per step: ema on unsup_teacher (predict), student on sup (loss)' in text
     (total,) = re.findall(r'about (\d+) passes in all', text)
     assert int(total) == pytest.approx(1300, abs=20)
+    assert mean_runs(LateTeacher(), 1000) == pytest.approx(0.65, abs=0.01)
 
 
 def test_sources_that_no_batch_draws_from_are_not_counted():
