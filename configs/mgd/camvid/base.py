@@ -7,7 +7,7 @@ _base_ = [
 ]
 from castkd.architectures import segformer
 
-common = dict(num_classes=11)
+common = dict(num_classes=11, class_weight=_base_.class_weight)
 student = segformer(embed_dims=16, depths=(1, 1, 1, 1), channels=64, **common)
 deeper = segformer(embed_dims=32, depths=(2, 2, 2, 2), channels=128, **common)
 wider = segformer(embed_dims=48, depths=(1, 1, 1, 1), channels=128, **common)
