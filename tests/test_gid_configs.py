@@ -56,6 +56,29 @@ def test_stages_and_what_they_take(stages):
         assert evaluator['metric'] == 'mAP' if of_voc else 'bbox' in evaluator['metric']
 
 
+def test_what_a_recipe_sets_arrives(recipe):
+    name, stages = recipe
+    rate = 2e-3 if 'nuclei128' in name else 0.02 if 'rcnn' in name else 0.01
+    metric = 'mAP' if 'voc' in name else ['bbox', 'segm'] if 'mask' in name else 'bbox'
+    for stage in stages.values():
+        assert stage.config['optim_wrapper']['optimizer']['lr'] == rate
+        assert stage.config['val_evaluator']['metric'] == metric
+        assert stage.config['test_evaluator']['metric'] == metric
+
+
+def test_a_teacher_has_images_of_the_size_it_is_said_to_have(stages):
+    widths = [
+        next(
+            step['scale'][0]
+            for step in stages[name].config['val_dataloader']['dataset']['pipeline']
+            if step['type'] == 'mmdet.Resize'
+        )
+        for name in ('teacher', 'distill')
+    ]
+    scale = stages['distill'].config['model']['teachers']['big'].get('input_scale', 1.0)
+    assert widths[0] == scale * widths[1]
+
+
 def test_students_are_the_same_and_trained_alike(stages):
     plain, distilled = stages['supervised'].config, stages['distill'].config
     assert distilled['model']['student'] == plain['model']['student']
@@ -130,6 +153,7 @@ def test_mmdets_published_networks_can_teach(name, published):
 
 def test_shipped_config_with_a_published_teacher():
     (stage,) = load_recipe(CONFIGS / 'coco/distill_published.py').stages
+    assert stage.config['train_dataloader']['dataset']['split']['fraction'] == 1.0
     check_configs({stage.name: stage.config}, 'published')
     with torch.device('meta'):
         distiller = MODELS.build(stage.config['model'])
@@ -162,6 +186,9 @@ def test_ablation_switches_parts_off():
         assert config['train_dataloader'] == stages['supervised']['train_dataloader']
         assert config['model']['student'] == stages['supervised']['model']['student']
         assert 'unsup' not in config['model']['objectives']
+    whole = stages['all_labels']
+    assert whole['train_dataloader']['dataset']['split'] == dict(fraction=1.0, seed=0)
+    assert whole['model'] == stages['supervised']['model']
     assert stages['heavy_relation']['model']['objectives']['gid']['relation_weight'] == 40.0
     alone = stages['pseudo_label']['model']
     assert not any(alone['objectives']['gid'][key] for key in WEIGHTS)

@@ -235,7 +235,10 @@ class SourceDataset(Dataset):
         return self.datasets.get(LABELED, next(iter(self.datasets.values()))).metainfo
 
     def keep_views(self, names: Collection[str]) -> list[str]:
-        """Let the pipelines make the views of these names alone; one that has none of them stays as it is.
+        """Have the pipelines make no views behind the last of these names.
+
+        Views are made one after another from one stream of random numbers, so that those before it stay. A pipeline
+        that has none of the names stays as it is.
 
         Returns:
             The views that are made no more, sorted.
@@ -245,11 +248,10 @@ class SourceDataset(Dataset):
             for transform in dataset.pipeline.transforms:
                 # Those of mmdet's MultiBranch.
                 branches = getattr(transform, 'branch_pipelines', {})
-                unread = branches.keys() - set(names)
-                if unread != branches.keys():
-                    left_out |= unread
-                    for name in unread:
-                        del branches[name]
+                if branches.keys() & set(names):
+                    while (last := next(reversed(branches))) not in names:
+                        left_out.add(last)
+                        del branches[last]
         return sorted(left_out)
 
     def describe(self, counts: Mapping[str, int], world_size: int = 1) -> str:

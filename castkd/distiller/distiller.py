@@ -173,7 +173,7 @@ class Distiller(BaseModel):
         return self._plans[asked]
 
     def batch_views(self) -> set[str]:
-        """Return the views of a batch that objectives read in any step, if only to make other views from them."""
+        """Return the views of a batch that objectives read, whatever their weights are, or make other views from."""
         found = set()
         for request in self._merge(self._requests()):
             view = source_view(request.view)

@@ -142,15 +142,16 @@ class _Planner:
             {name: teacher.model for name, teacher in getattr(model, 'teachers', {}).items()}
         )
         plan.networks = [_network(name, network) for name, network in networks.items()]
+        loader = _training_loader(config, model, plan)
+        if loader is not None:
+            plan.iterations = _iterations(config.train_cfg, loader)
         if hasattr(model, 'plan'):
             plan.mean_runs = mean_runs(model, plan.iterations or 1)
             busiest = busiest_step(model, plan.iterations or 1)
             model.set_step(busiest)
             plan.passes = describe_passes(model.plan(busiest))
             plan.losses = _active(model, busiest)
-        loader = _training_loader(config, model, plan)
         if loader is not None:
-            plan.iterations = _iterations(config.train_cfg, loader)
             if self.gpu is None:
                 _measure_training(config, model, networks, loader, plan)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import is_norm
-from mmengine.device import is_cuda_available
+from mmengine.device import get_device
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner.amp import autocast
 from torch import nn
@@ -20,10 +20,10 @@ MIXED_PRECISION = ('AmpOptimWrapper', 'castkd.Bfloat16OptimWrapper')
 
 
 def mixed_precision() -> dict[str, Any]:
-    """Return what makes an ``optim_wrapper`` of a config one of mixed precision on this machine."""
-    if is_cuda_available():
-        return {'type': MIXED_PRECISION[0], 'loss_scale': 'dynamic'}
-    return {'type': MIXED_PRECISION[1]}
+    """Return what makes a plain ``optim_wrapper`` of a config one of mixed precision on this machine."""
+    if get_device() == 'cpu':
+        return {'type': MIXED_PRECISION[1]}
+    return {'type': MIXED_PRECISION[0], 'loss_scale': 'dynamic'}
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -43,12 +43,14 @@ class Bfloat16OptimWrapper(OptimWrapper):
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             try:
                 yield
-            except RuntimeError as error:
+            # Operators that go through numpy raise the latter.
+            except (RuntimeError, TypeError) as error:
                 if 'BFloat16' not in str(error):
                     raise
                 raise ConfigError(
                     'mixed precision: an operator of this model has no bfloat16 form on this machine '
-                    f'({str(error).splitlines()[0]}); train without --amp'
+                    f'({str(error).splitlines()[0]}); train without --amp, and in another '
+                    '--work-dir where stages were finished with it'
                 ) from error
 
 

@@ -63,7 +63,8 @@ class StagePlan:
         losses: Name and weight of the objectives in that step.
         seconds_per_step: Of the busiest step, measured on real data on this machine, or estimated for a GPU; None when
             it could not be.
-        mean_runs: Runs of a mean step relative to the busiest one, in (0, 1]: some objectives begin late.
+        mean_runs: Runs of a mean step relative to the busiest one, in (0, 1]: some objectives begin late. Times are
+            scaled by it, as if all runs took the same.
         predictions: Images that are predicted, in all validations or by a stage that labels.
         seconds_per_image: Of a prediction, measured on validation images or estimated; None when it could not be.
         gpu: The GPU that times are estimated for; None when they are this machine's.

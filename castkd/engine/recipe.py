@@ -358,11 +358,10 @@ def _plain_config(cfg: Config, amp: bool, owner: str) -> dict[str, Any]:
     if amp and 'optim_wrapper' in plain:
         if not isinstance(plain['optim_wrapper'], Mapping):
             raise ConfigError(f'{owner}: optim_wrapper must be a dict for --amp')
+        kind = plain['optim_wrapper'].get('type', 'OptimWrapper')
         check_choice(
-            f'{owner}: --amp',
-            'optim_wrapper.type',
-            plain['optim_wrapper'].get('type', 'OptimWrapper'),
-            ('OptimWrapper', *MIXED_PRECISION),
+            f'{owner}: --amp', 'optim_wrapper.type', kind, ('OptimWrapper', *MIXED_PRECISION)
         )
-        plain['optim_wrapper'].update(mixed_precision())
+        if kind == 'OptimWrapper':
+            plain['optim_wrapper'].update(mixed_precision())
     return plain

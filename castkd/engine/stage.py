@@ -229,9 +229,9 @@ def busiest_step(model: nn.Module, iterations: int) -> int:
 
 
 def mean_runs(model: nn.Module, iterations: int) -> float:
-    """Return how many runs a mean step of a training has, relative to the busiest one, in (0, 1]."""
+    """Return how many runs a mean step of a training has, relative to the busiest one, in (0, 1]; 1 without any run."""
     counts = passes_per_step(model, iterations).values()
-    return fmean(counts) / max(counts)
+    return fmean(counts) / max(counts) if any(counts) else 1.0
 
 
 def describe_stage(name: str, model: nn.Module, loader: Any, iterations: int) -> str:  # noqa: ANN401

@@ -66,9 +66,11 @@ def draw_instances(
     enlarged = cv2.resize(image, size[::-1], interpolation=interpolation)
     if instances is None or len(instances) == 0:
         return enlarged
-    drawn = InstanceData(labels=instances.labels.cpu(), bboxes=instances.bboxes.cpu() * scale)
+    drawn = InstanceData(
+        labels=instances.labels.cpu(), bboxes=instances.bboxes.float().cpu() * scale
+    )
     if 'scores' in instances:
-        drawn.scores = instances.scores.cpu()
+        drawn.scores = instances.scores.float().cpu()
     if 'masks' in instances:
         drawn.masks = instances.masks.crop(np.array([0, 0, width, height])).resize(size)
     visualizer = DetLocalVisualizer(line_width=1, alpha=0.4)

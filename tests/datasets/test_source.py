@@ -384,3 +384,17 @@ def test_views_that_nobody_reads_are_not_made(root):
     # A pipeline without any view that is read gives what it gave: its images are drawn still.
     assert pruned.keep_views(['sup']) == []
     assert pruned[draw]['inputs']['weak'] is not None
+
+
+def test_views_before_one_that_is_read_stay_for_its_random_numbers(root):
+    *shared, strong, pack = POOL_PIPELINE
+    views = {'type': 'mmdet.MultiBranch', 'branch_field': ['one', 'two', 'three']}
+    views |= {key: [strong, pack] for key in views['branch_field']}
+
+    def make():
+        return SourceDataset({'unlabeled': folder(root, pipeline=[*shared, views])})
+
+    whole, pruned = make(), make()
+    assert pruned.keep_views(['two']) == ['three']
+    draw = Draw('unlabeled', 3, 11)
+    assert torch.equal(whole[draw]['inputs']['two'], pruned[draw]['inputs']['two'])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmcv.ops import RoIAlign
-from mmengine.device import is_cuda_available
+from mmengine.device import get_device
 from torch import nn
 
 from castkd.engine.optim import mixed_precision
@@ -33,10 +33,19 @@ def test_forward_runs_in_bfloat16_and_weights_stay_in_float32():
 def test_an_operator_without_bfloat16_is_told_what_to_do():
     network, rois = nn.Conv2d(3, 4, 3), torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
     with (
-        pytest.raises(ConfigError, match=r'no bfloat16 form.*; train without --amp$'),
+        pytest.raises(ConfigError, match=r'no bfloat16 form.*; train without --amp'),
         wrapper_of(network).optim_context(network),
     ):
         RoIAlign(2, spatial_scale=1.0)(network(torch.ones(1, 3, 8, 8)), rois.bfloat16())
+
+
+def test_values_that_numpy_cannot_take_are_told_the_same_way():
+    network = nn.Linear(8, 4)
+    with (
+        pytest.raises(ConfigError, match='train without --amp'),
+        wrapper_of(network).optim_context(network),
+    ):
+        network(torch.ones(2, 8)).detach().numpy()
 
 
 def test_other_errors_pass():
@@ -50,5 +59,5 @@ def test_other_errors_pass():
 
 
 def test_without_a_gpu_amp_means_bfloat16():
-    expected = 'AmpOptimWrapper' if is_cuda_available() else 'castkd.Bfloat16OptimWrapper'
+    expected = 'castkd.Bfloat16OptimWrapper' if get_device() == 'cpu' else 'AmpOptimWrapper'
     assert mixed_precision()['type'] == expected

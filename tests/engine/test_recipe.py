@@ -179,6 +179,18 @@ def test_amp_reaches_all_train_stages(tmp_path):
     assert kinds == [mixed_precision()['type']] * 2
 
 
+def test_amp_leaves_a_wrapper_that_is_one_of_mixed_precision(tmp_path):
+    wrapper = {
+        'type': 'AmpOptimWrapper',
+        'loss_scale': 512.0,
+        'optimizer': {'type': 'SGD', 'lr': 0.1},
+    }
+    config = f'{CONFIG}\noptim_wrapper = {wrapper}\n'
+    recipe = "recipe = [dict(name='first', config='stage.py')]\n"
+    (stage,) = load(tmp_path, recipe, config, amp=True).stages
+    assert stage.config['optim_wrapper'] == wrapper
+
+
 def test_an_unknown_stage_is_told_with_near_names(tmp_path):
     with pytest.raises(ConfigError, match="has no stage 'frist'; did you mean 'first'"):
         load(tmp_path).select('frist')

@@ -139,6 +139,10 @@ def test_a_teacher_that_begins_late_is_counted():
     assert mean_runs(LateTeacher(), 1000) == pytest.approx(0.65, abs=0.01)
 
 
+def test_a_stage_without_any_run_has_a_mean():
+    assert mean_runs(SimpleNamespace(plan=lambda _: []), 100) == 1.0
+
+
 def test_sources_that_no_batch_draws_from_are_not_counted():
     assert image_counts(loader()) == {'labeled': 3, 'unlabeled': 9}
     counts = {'labeled': 2, 'unlabeled': 0}

@@ -18,7 +18,11 @@ globals().update(
     )
 )
 train_dataloader = dict(
-    batch_size=16, num_workers=4, batch_sampler=dict(counts=dict(labeled=8, unlabeled=8))
+    batch_size=16,
+    num_workers=4,
+    batch_sampler=dict(counts=dict(labeled=8, unlabeled=8)),
+    # All labelled; a recipe sets its own.
+    dataset=dict(split=dict(fraction=1.0)),
 )
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator

@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
-teacher = dict(
+big_teacher = dict(
     model=_base_.big,
     classes=_base_.classes,
     checkpoint='work_dirs/gid_nuclei128_10pct/teacher/iter_1500.pth',

@@ -5,7 +5,7 @@ from castkd.data_configs import labeled_only
 model = dict(
     student=_base_.network,
     classes=_base_.classes,
-    teachers=dict(big=_base_.teacher),
+    teachers=dict(big=_base_.big_teacher),
     objectives=dict(gid=_base_.gid),
 )
 train_dataloader = labeled_only(_base_.labeled_dataset, 8)

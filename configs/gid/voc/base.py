@@ -8,10 +8,7 @@ _base_ = [
 ]
 from castkd.data_configs import labeled_only
 
-train_dataloader = dict(
-    labeled_only(_base_.labeled_dataset, 16),
-    num_workers=4,
-)
+train_dataloader = dict(labeled_only(_base_.labeled_dataset, 16, split=False), num_workers=4)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=100),
     dict(_base_.param_scheduler[1], milestones=[12_000, 16_000]),
