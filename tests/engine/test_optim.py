@@ -9,6 +9,7 @@ from torch import nn
 from castkd.engine.optim import mixed_precision
 from castkd.errors import ConfigError
 from castkd.registry import OPTIM_WRAPPERS
+from tests.segmentation import make_distiller, run_step, semantic_batch
 
 
 def wrapper_of(network):
@@ -28,6 +29,25 @@ def test_forward_runs_in_bfloat16_and_weights_stay_in_float32():
     wrapper.update_params(output.float().square().mean())
     assert network.weight.dtype == torch.float32
     assert not torch.equal(network.weight, before)
+
+
+def test_a_distiller_trains_in_it():
+    """Losses are near those of float32, and the student learns."""
+    distiller, batch = (
+        make_distiller(objectives=dict(sup=dict(type='castkd.Supervised'))),
+        semantic_batch(),
+    )
+    exact = run_step(distiller, batch)
+    wrapper = wrapper_of(distiller)
+    before = {key: value.clone() for key, value in distiller.student.state_dict().items()}
+    with wrapper.optim_context(distiller):
+        losses = run_step(distiller, batch)
+    total, _ = distiller.parse_losses(losses)
+    assert total.item() == pytest.approx(distiller.parse_losses(exact)[0].item(), rel=0.02)
+    wrapper.update_params(total)
+    after = distiller.student.state_dict()
+    assert any(not torch.equal(after[key], before[key]) for key in before)
+    assert all(torch.isfinite(value).all() for value in after.values())
 
 
 def test_an_operator_without_bfloat16_is_told_what_to_do():
