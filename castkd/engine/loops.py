@@ -26,7 +26,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
     - Before every step the random states of python, numpy and torch are set from (runner seed, iteration,
       rank), so neither a restart nor a validation in between changes what dropout or a sampled loss does.
     - The sampler's state travels in the checkpoint (``message_hub``); other data than its are refused.
-    - Views of a batch that no objective reads are not made.
+    - Views of a batch behind the last one that an objective reads are not made.
     - At the start the ratio of the sources is logged in words.
 
     Takes the arguments of mmengine's ``IterBasedTrainLoop``; the dataloader needs a
@@ -75,7 +75,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 
 def leave_out_unread_views(model: torch.nn.Module, dataloader: DataLoader) -> list[str]:
-    """Have no view made that no objective of a distiller reads; return their names.
+    """Have no view made behind the last one that an objective of a distiller reads; return their names.
 
     Acts on what is read afterwards by an iterator that does not exist yet: workers hold copies of the data set.
     """

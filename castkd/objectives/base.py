@@ -44,7 +44,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def passes(self) -> list[Pass]:
-        """Return the runs this objective reads from. A view of the batch that no pass asks for is not made."""
+        """Return the runs this objective reads from. A view of the batch that no pass asks for may be missing."""
 
     def marks(self) -> list[Marks]:
         """Return the places that the objective chose in the last step in which it had a part, for pictures."""

@@ -7,6 +7,11 @@ _base_ = [
 ]
 from castkd.data_configs import instance_data
 
+big_teacher = dict(
+    model=_base_.big,
+    classes=_base_.classes,
+    checkpoint='work_dirs/gid_retinanet_coco/teacher/iter_90000.pth',
+)
 resize = dict(type='castkd.Resize', scale=_base_.test_scale, keep_ratio=True)
 globals().update(
     instance_data(
@@ -21,8 +26,6 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=4,
     batch_sampler=dict(counts=dict(labeled=8, unlabeled=8)),
-    # All labelled; a recipe sets its own.
-    dataset=dict(split=dict(fraction=1.0)),
 )
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator

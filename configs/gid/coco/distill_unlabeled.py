@@ -2,14 +2,4 @@
 # extension of the paper).
 _base_ = ['./base.py', '../../_base_/methods/gid_pseudo_label.py']
 
-model = dict(
-    student=_base_.network,
-    classes=_base_.classes,
-    teachers=dict(
-        big=dict(
-            model=_base_.big,
-            classes=_base_.classes,
-            checkpoint='work_dirs/gid_retinanet_coco_10pct/teacher/iter_90000.pth',
-        )
-    ),
-)
+model = dict(student=_base_.network, classes=_base_.classes, teachers=dict(big=_base_.big_teacher))

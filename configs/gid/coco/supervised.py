@@ -3,4 +3,4 @@ _base_ = ['./base.py', '../../_base_/methods/supervised.py']
 from castkd.data_configs import labeled_only
 
 model = dict(student=_base_.network, classes=_base_.classes)
-train_dataloader = labeled_only(_base_.labeled_dataset, 16)
+train_dataloader = labeled_only(_base_.labeled_dataset, 16, split=False)

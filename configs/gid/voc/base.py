@@ -8,6 +8,11 @@ _base_ = [
 ]
 from castkd.data_configs import labeled_only
 
+big_teacher = dict(
+    model=_base_.big,
+    classes=_base_.classes,
+    checkpoint='work_dirs/gid_retinanet_voc/teacher/iter_18000.pth',
+)
 train_dataloader = dict(labeled_only(_base_.labeled_dataset, 16, split=False), num_workers=4)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=100),
