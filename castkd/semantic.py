@@ -43,3 +43,16 @@ def padded_shape(sample: object) -> tuple[int, int]:
     height, width = meta['img_shape'][:2]
     left, right, top, bottom = meta.get('padding_size', (0, 0, 0, 0))
     return height + top + bottom, width + left + right
+
+
+def without_padding(labels: Tensor, sample: object) -> Tensor:
+    """Ignore what lies beside the image, in place.
+
+    Args:
+        labels: Class indices (H, W) of the network's input.
+        sample: Data sample after preprocessing; padding lies to the right of its ``img_shape`` and below.
+    """
+    height, width = sample.metainfo['img_shape'][:2]
+    labels[height:] = IGNORE
+    labels[:, width:] = IGNORE
+    return labels

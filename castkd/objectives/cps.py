@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from castkd.losses import pixel_cross_entropy
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import LogitMaps, check_same_classes, weights_of_classes
+from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes, weights_of_classes
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
 from castkd.teachers import Teacher
@@ -25,8 +25,8 @@ class CrossPseudoSupervision(Objective):
 
     ``L = CE(z_1(x_m), p_2) + CE(z_2(x_m), p_1)``, where p_b are the labels of network b on the images before mixing,
     made without gradient and mixed like the images. Logits are resized to the images as the network's decode head
-    resizes them. All pixels count, whatever the confidence. The student is handed over, the peer is not. Both need a
-    :class:`~castkd.objectives.supervised.Supervised` objective of their own.
+    resizes them. All pixels count, whatever the confidence; padding too, unless it is masked. The student is handed
+    over, the peer is not. Both need a :class:`~castkd.objectives.supervised.Supervised` objective of their own.
 
     Args:
         peer: Name of the network that is trained beside the student: the same architecture from other first weights.
@@ -35,6 +35,7 @@ class CrossPseudoSupervision(Objective):
         logits: Tap of the logits of both networks, (B, C, h, w).
         class_weight: Weights (C,) of the classes; None for 1, as published. Labels of networks whose own loss weighs
             classes carry these weights already.
+        mask_padding: Whether padding is left out.
         weight: See :class:`~castkd.objectives.base.Objective`.
 
     Raises:
@@ -48,6 +49,7 @@ class CrossPseudoSupervision(Objective):
         mixed: str = 'unsup_mixed',
         logits: str = 'decode_head',
         class_weight: Sequence[float] | None = None,
+        mask_padding: bool = False,
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
@@ -57,6 +59,7 @@ class CrossPseudoSupervision(Objective):
         self.unlabeled = unlabeled
         self.mixed = mixed
         self.logits = LogitMaps(logits)
+        self.mask_padding = mask_padding
 
     def bind(self, trained: Mapping[str, nn.Module], teachers: Mapping[str, Teacher]) -> None:
         """Keep how each network resizes its logits."""
@@ -75,10 +78,13 @@ class CrossPseudoSupervision(Objective):
         """Return ``loss_student`` and ``loss_peer``; put the share of pixels with one label into the statistics."""
         logits, labels = [], []
         for network in self.networks:
-            labels.append(step.carry(self.logits.labels(step, network, self.unlabeled), self.mixed))
+            found = self.logits.labels(
+                step, network, self.unlabeled, mask_padding=self.mask_padding
+            )
+            labels.append(step.carry(found, self.mixed))
             logits.append(self.logits.full(step, network, self.mixed))
         check_same_classes('CrossPseudoSupervision', self.networks[1], logits[1], logits[0])
-        step.statistics['cps.agreement'] = (labels[0] == labels[1]).float().mean()
+        step.statistics['cps.agreement'] = agreement(*labels)
         learn = partial(pixel_cross_entropy, class_weight=self.class_weight)
         return {
             'loss_student': learn(logits[0], labels[1]),

@@ -15,7 +15,7 @@ from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import LogitMaps, check_same_classes, weights_of_classes
+from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes, weights_of_classes
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
@@ -33,9 +33,9 @@ class MultiGranularity(Objective):
     - Image, deeper teacher: :func:`~castkd.losses.image_semantic_loss` of the logits on the mixed images.
     - Region, wider teacher: :func:`~castkd.losses.region_content_loss` of the feature on the mixed images.
 
-    A teacher's labels have no ignored pixels: padding, and what the truth ignores, counts like the rest. The loss on
-    the truth is another objective, :class:`~castkd.objectives.supervised.Supervised`. A level of weight 0 asks for no
-    pass.
+    A teacher's labels have no ignored pixels as published: padding, and what the truth ignores, counts like the rest
+    unless it is masked. The loss on the truth is another objective,
+    :class:`~castkd.objectives.supervised.Supervised`. A level of weight 0 asks for no pass.
 
     Args:
         deeper: Name of the deeper teacher.
@@ -50,6 +50,7 @@ class MultiGranularity(Objective):
         image_weight: Factor of the image level (lambda_1), at least 0.
         region_weight: Factor of the region level (lambda_2), at least 0.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
+        mask_padding: Whether the pixel level leaves out the padding of images.
         class_weight: Weights (C,) of the classes in the pixel level; None for 1, as published. Labels of teachers whose
             own loss weighs classes carry these weights already.
         weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.
@@ -71,6 +72,7 @@ class MultiGranularity(Objective):
         image_weight: float = 0.002,
         region_weight: float = 100.0,
         mask_ignored: bool = False,
+        mask_padding: bool = False,
         class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
     ) -> None:
@@ -91,6 +93,7 @@ class MultiGranularity(Objective):
         self.feature = feature
         self.levels = levels
         self.mask_ignored = mask_ignored
+        self.mask_padding = mask_padding
         weights = weights_of_classes('MultiGranularity', class_weight)
         self.register_buffer('class_weight', weights, persistent=False)
         self.image_loss = ImageSemanticLoss()
@@ -160,7 +163,7 @@ class MultiGranularity(Objective):
             step.carry(self._labels(step, teacher, self.unlabeled, student), self.mixed)
             for teacher in (self.deeper, self.wider)
         ]
-        step.statistics['mgd.agreement'] = (targets[0] == targets[1]).float().mean()
+        step.statistics['mgd.agreement'] = agreement(*targets)
         return self._pixel(student, targets)
 
     def _pixel(self, student: Tensor, targets: Sequence[Tensor]) -> Tensor:
@@ -172,4 +175,4 @@ class MultiGranularity(Objective):
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
         logits = step[teacher, view].taps[self.logits.tap]
         check_same_classes('MultiGranularity', teacher, logits, student)
-        return self.logits.labels(step, teacher, view)
+        return self.logits.labels(step, teacher, view, mask_padding=self.mask_padding)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses.maps import resize_maps
+from castkd.semantic import IGNORE, without_padding
 from castkd.structures import Step
 from castkd.teachers import Teacher
 
@@ -40,9 +41,13 @@ class LogitMaps:
         return resize_maps(step[network, view].taps[self.tap], size, aligned)
 
     @torch.no_grad()
-    def labels(self, step: Step, network: str, view: str) -> Tensor:
-        """Return a network's most likely class per pixel of a view, (B, H, W), int64."""
-        return self.full(step, network, view).argmax(dim=1)
+    def labels(self, step: Step, network: str, view: str, *, mask_padding: bool = False) -> Tensor:
+        """Return a network's most likely class per pixel of a view, (B, H, W), int64; 255 in masked padding."""
+        labels = self.full(step, network, view).argmax(dim=1)
+        if mask_padding:
+            for image, sample in zip(labels, step.samples[view], strict=True):
+                without_padding(image, sample)
+        return labels
 
 
 def weights_of_classes(owner: str, class_weight: Sequence[float] | None) -> Tensor | None:
@@ -58,6 +63,12 @@ def weights_of_classes(owner: str, class_weight: Sequence[float] | None) -> Tens
     if not any(class_weight):
         raise ConfigError(f'{owner}: class_weight has no number above 0, nothing would be learnt')
     return torch.tensor(class_weight, dtype=torch.float32)
+
+
+def agreement(first: Tensor, second: Tensor) -> Tensor:
+    """Return the share of pixels with a class that two label maps (B, H, W) give the same one; 0 without any."""
+    known = first != IGNORE
+    return ((first == second) & known).sum() / known.sum().clamp(min=1)
 
 
 def check_same_classes(owner: str, network: str, logits: Tensor, student: Tensor) -> None:

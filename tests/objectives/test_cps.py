@@ -8,7 +8,7 @@ from torch import nn
 from castkd.errors import ConfigError
 from castkd.objectives import CrossPseudoSupervision
 from castkd.structures import PassResult, Step
-from tests.builders import tiny_segmentor
+from tests.builders import make_map_sample, tiny_segmentor
 from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch
 
 CPS = dict(type='castkd.CrossPseudoSupervision')
@@ -58,6 +58,26 @@ def test_each_learns_the_mixed_labels_of_the_other(step, weights):
         expected = F.cross_entropy(learned, mixed.argmax(1), weight)
         torch.testing.assert_close(losses[name], expected)
     assert 0 <= step.statistics['cps.agreement'] <= 1
+
+
+def test_masked_padding_teaches_nothing(step):
+    """The second image has two rows; the mask pastes its left half."""
+    step.samples['unsup_teacher'] = [
+        make_map_sample(shape=shape, padding_size=(0, 0, 0, 4 - shape[0]))
+        for shape in ((4, 4), (2, 4))
+    ]
+    losses = CrossPseudoSupervision(mask_padding=True)(step)
+    found = step['second', 'unsup_teacher'].taps['decode_head'].argmax(1)
+    labels = torch.cat([found[1:, ..., :2], found[:1, ..., 2:]], dim=-1)
+    inside = torch.ones(1, 4, 4, dtype=torch.bool)
+    inside[:, 2:, :2] = False
+    learned = step['student', 'unsup_mixed'].taps['decode_head'].permute(0, 2, 3, 1)
+    expected = F.cross_entropy(learned[inside], labels[inside])
+    torch.testing.assert_close(losses['loss_student'], expected)
+    other = step['student', 'unsup_teacher'].taps['decode_head'].argmax(1)
+    other = torch.cat([other[1:, ..., :2], other[:1, ..., 2:]], dim=-1)
+    same = (labels == other)[inside].float().mean()
+    torch.testing.assert_close(step.statistics['cps.agreement'], same)
 
 
 @pytest.mark.parametrize('aligned', ['student', 'second'])

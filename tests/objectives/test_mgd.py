@@ -180,6 +180,34 @@ class TestLosses:
         assert plain != masked
         torch.testing.assert_close(masked, expected)
 
+    def test_masked_padding_teaches_nothing(self):
+        step = make_step()
+        step.samples['sup'] = [make_map_sample(shape=(8, 7)) for _ in range(2)]
+        # The first half of the images is whole, the other six rows high.
+        step.samples['unsup_teacher'] = [
+            make_map_sample(shape=shape) for shape in 2 * [(8, 10)] + 2 * [(6, 10)]
+        ]
+        plain = MultiGranularity(**only('pixel'))(step)
+        losses = MultiGranularity(**only('pixel'), mask_padding=True)(step)
+        student = full(step['student', 'sup'].taps[LOGITS])[..., :7]
+        expected = sum(
+            F.cross_entropy(student, full(step[name, 'sup'].taps[LOGITS]).argmax(1)[..., :7])
+            for name in ('deeper', 'wider')
+        )
+        torch.testing.assert_close(losses['loss_pixel_labeled'], expected)
+        inside = ~step.mask
+        inside[:, :6] = True
+        student = full(step['student', 'unsup_mixed'].taps[LOGITS]).permute(0, 2, 3, 1)[inside]
+        expected = sum(
+            F.cross_entropy(student, step.carry(labels, 'unsup_mixed')[inside])
+            for labels in (
+                full(step[name, 'unsup_teacher'].taps[LOGITS]).argmax(1)
+                for name in ('deeper', 'wider')
+            )
+        )
+        torch.testing.assert_close(losses['loss_pixel_unlabeled'], expected)
+        assert all(plain[name] != losses[name] for name in losses if 'pixel' in name)
+
     def test_other_classes_are_refused(self):
         with pytest.raises(ConfigError, match="'deeper' has 4 classes and the student 3"):
             MultiGranularity()(make_step(classes=4))
