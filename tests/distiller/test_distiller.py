@@ -372,6 +372,29 @@ class Broken(Objective):
         return {'loss_broken': torch.tensor(float('nan'), requires_grad=True)}
 
 
+class TestChannelsLast:
+    def test_all_networks_compute_in_it(self, teacher_file):
+        """Weights that are read from a file keep it, and features come out so."""
+        distiller = build(teachers=dict(big=frozen(teacher_file)), channels_last=True)
+        distiller.load_state_dict(build(seed=3).state_dict())
+        for network in (distiller.student, distiller.teachers['big'].model):
+            maps = [weight for weight in network.parameters() if weight.dim() == 4]
+            assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in maps)
+            (feature, *_) = network.extract_feat(torch.zeros(1, 3, 64, 64))
+            assert feature.is_contiguous(memory_format=torch.channels_last)
+            assert not feature.is_contiguous()
+
+    def test_losses_differ_by_rounding_alone(self):
+        inputs, samples = make_batch(VIEWS)
+        losses = []
+        for channels_last in (False, True):
+            distiller = build(channels_last=channels_last)
+            torch.manual_seed(0)
+            losses.append(total(distiller(inputs, samples, mode='loss')))
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
+        assert losses[0] > 0
+
+
 class TestErrors:
     def test_not_finite_loss_is_named(self):
         distiller = build(dict(mine=Broken(), sup=dict(type='castkd.Supervised')))

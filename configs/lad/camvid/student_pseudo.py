@@ -10,4 +10,5 @@ model = dict(
         )
     ),
     classes=_base_.classes,
+    channels_last=True,
 )
