@@ -12,6 +12,7 @@ model = dict(
         mgd=dict(
             image_weight=0.002,
             region_weight=100.0,
+            mask_padding=True,
             # The decoder of SegFormers has dropout before its classifier.
             feature='decode_head.dropout:input',
         )
