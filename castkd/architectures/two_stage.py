@@ -23,6 +23,8 @@ def faster_rcnn(
     channels: int = 256,
     fc_channels: int = 1024,
     anchor_size: float = 8,
+    proposals: int = 1000,
+    regions: int = 512,
     pretrained: str | None = None,
 ) -> dict:
     """Return an mmdet Faster R-CNN with a feature pyramid (Lin et al., CVPR 2017).
@@ -34,6 +36,8 @@ def faster_rcnn(
         channels: Width of pyramid and proposal head.
         fc_channels: Width of the two fully connected layers of the RoI head.
         anchor_size: Side of a level's square anchors, in strides.
+        proposals: Proposals of an image at most; small images with few objects need fewer.
+        regions: Of these, how many the RoI head learns from in an image.
         pretrained: Checkpoint of the backbone; None starts from random weights.
 
     Returns:
@@ -64,9 +68,9 @@ def faster_rcnn(
             'bbox_roi_extractor': _extractor(7, channels),
             'bbox_head': box_head,
         },
-        'train_cfg': _training(),
+        'train_cfg': _training(proposals, regions),
         'test_cfg': {
-            'rpn': _proposals(1000),
+            'rpn': _proposals(proposals, proposals),
             'rcnn': {
                 'score_thr': 0.05,
                 'nms': {'type': 'nms', 'iou_threshold': 0.5},
@@ -134,7 +138,7 @@ def _rpn(channels: int, anchor_size: float) -> dict:
     }
 
 
-def _training() -> dict:
+def _training(proposals: int, regions: int) -> dict:
     return {
         'rpn': {
             'assigner': iou_assigner(0.7, 0.3, 0.3, match_low_quality=True),
@@ -143,10 +147,10 @@ def _training() -> dict:
             'pos_weight': -1,
             'debug': False,
         },
-        'rpn_proposal': _proposals(2000),
+        'rpn_proposal': _proposals(2 * proposals, proposals),
         'rcnn': {
             'assigner': iou_assigner(0.5, 0.5, 0.5, match_low_quality=False),
-            'sampler': _sampler(512, 0.25, with_objects=True),
+            'sampler': _sampler(regions, 0.25, with_objects=True),
             'pos_weight': -1,
             'debug': False,
         },
@@ -163,10 +167,10 @@ def _sampler(count: int, positive: float, *, with_objects: bool) -> dict:
     }
 
 
-def _proposals(before_nms: int) -> dict:
+def _proposals(before_nms: int, most: int) -> dict:
     return {
         'nms_pre': before_nms,
-        'max_per_img': 1000,
+        'max_per_img': most,
         'nms': {'type': 'nms', 'iou_threshold': 0.7},
         'min_bbox_size': 0,
     }

@@ -6,8 +6,8 @@ _base_ = '../_base_/recipes/gid.py'
 from castkd.architectures import faster_rcnn
 
 folder = 'nuclei128'
-# A tile is 128 x 128 pixels: the anchors are 8 to 128 pixels wide.
-sizes = dict(channels=32, fc_channels=128, anchor_size=2)
+# A tile is 128 x 128 pixels with 8 objects: the anchors are 8 to 128 pixels wide, proposals fewer than usual.
+sizes = dict(channels=32, fc_channels=128, anchor_size=2, proposals=200, regions=64)
 network = faster_rcnn(1, depth=18, base_channels=8, **sizes)
 big = faster_rcnn(1, depth=34, base_channels=32, **sizes)
 lr = 2e-3

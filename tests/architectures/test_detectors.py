@@ -128,3 +128,13 @@ def test_mobilenet_gives_the_pyramid_of_a_resnet():
     pretrained = mobilenet_retinanet(80, pretrained='open-mmlab://mmdet/mobilenet_v2')
     assert pretrained['backbone']['norm_eval']
     assert pretrained['backbone']['init_cfg']['checkpoint'] == 'open-mmlab://mmdet/mobilenet_v2'
+
+
+@pytest.mark.parametrize('build', [faster_rcnn, mask_rcnn])
+def test_small_images_have_fewer_proposals(build):
+    """In training as many again are looked at before suppression, as usual."""
+    config = build(2, proposals=20, regions=8)
+    tested, trained = config['test_cfg']['rpn'], config['train_cfg']['rpn_proposal']
+    assert (tested['nms_pre'], tested['max_per_img']) == (20, 20)
+    assert (trained['nms_pre'], trained['max_per_img']) == (40, 20)
+    assert config['train_cfg']['rcnn']['sampler']['num'] == 8
