@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from castkd.activation_checkpointing import checkpoint_activations
 from castkd.adapters import adapter_for
 from castkd.batch_norms import frozen_batch_statistics, single_values_in_one_line
+from castkd.channels_last import check_channels_last
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.distiller.views import DerivedView, check_views, provide_view
@@ -55,7 +56,7 @@ class Distiller(BaseModel):
             :func:`~castkd.activation_checkpointing.checkpoint_activations`.
         channels_last: Whether networks keep feature maps channels last in memory (NHWC), from :meth:`init_weights` on.
             Results differ by rounding alone; most networks of convolutions are faster so on CPUs, and on GPUs under
-            mixed precision.
+            mixed precision. Networks with operators of mmcv, such as RoIAlign, cannot do it.
         init_cfg: As of every mm model.
 
     Shape:
@@ -63,7 +64,8 @@ class Distiller(BaseModel):
         - ``data_samples``: dict view -> list of B data samples in training, a list otherwise.
 
     Raises:
-        ConfigError: When an objective names a network or tap that does not exist, or two parts have one name.
+        ConfigError: When an objective names a network or tap that does not exist, two parts have one name, or a network
+            cannot keep its maps channels last.
     """
 
     def __init__(
@@ -107,6 +109,9 @@ class Distiller(BaseModel):
         for objective in self.objectives.values():
             objective.bind(trained, self.teachers)
         self._check_passes()
+        if channels_last:
+            names = (STUDENT, *self.peers, *self.teachers)
+            check_channels_last({name: self.network(name) for name in names})
 
     # ---- building -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from castkd.architectures import faster_rcnn
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError, TrainingError
 from castkd.objectives import Objective
@@ -393,6 +394,25 @@ class TestChannelsLast:
             losses.append(total(distiller(inputs, samples, mode='loss')))
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
         assert losses[0] > 0
+
+    @pytest.mark.parametrize('role', ['student', 'teachers', 'peers'])
+    def test_operators_of_mmcv_are_refused(self, role, tmp_path):
+        """RoIAlign of a map with channels last gives other numbers, without a word."""
+        detector = faster_rcnn(2, depth=18, base_channels=8, channels=8, fc_channels=8)
+        networks = {
+            'student': dict(student=detector, objectives={}),
+            'teachers': dict(
+                teachers=dict(
+                    big=dict(type='castkd.FrozenTeacher', model=detector, checkpoint='x.pth')
+                )
+            ),
+            'peers': dict(peers=dict(big=detector)),
+        }
+        owner = 'student' if role == 'student' else 'big'
+        with pytest.raises(
+            ConfigError, match=rf"channels_last: '{owner}' has RoIAlign of mmcv \(roi_head\."
+        ):
+            build(**networks[role], channels_last=True)
 
 
 class TestErrors:

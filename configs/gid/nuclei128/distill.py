@@ -4,7 +4,6 @@ _base_ = ['./base.py', '../../_base_/methods/gid_pseudo_label.py']
 model = dict(
     student=_base_.network,
     classes=_base_.classes,
-    channels_last=True,
     teachers=dict(big=_base_.big_teacher),
     objectives=dict(gid=_base_.gid),
 )

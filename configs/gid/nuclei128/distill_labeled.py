@@ -5,7 +5,6 @@ from castkd.data_configs import labeled_only
 model = dict(
     student=_base_.network,
     classes=_base_.classes,
-    channels_last=True,
     teachers=dict(big=_base_.big_teacher),
     objectives=dict(gid=_base_.gid),
 )

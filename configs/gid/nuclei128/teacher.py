@@ -14,6 +14,6 @@ globals().update(data)
 val_evaluator = dict(data['val_evaluator'], metric='bbox')
 test_evaluator = val_evaluator
 train_dataloader = labeled_only(data['labeled_dataset'], 8)
-model = dict(student=_base_.big, classes=_base_.classes, channels_last=True)
+model = dict(student=_base_.big, classes=_base_.classes)
 train_cfg = dict(max_iters=1500)
 del data
