@@ -8,18 +8,21 @@ from torch import nn
 
 from castkd.errors import ConfigError
 
-# These read no maps (B, C, H, W).
+# These read no maps (B, C, H, W), or are made of PyTorch's own operators.
 _HARMLESS = {
-    'Linear',
+    'BaseMergeCell',
+    'ConcatCell',
+    'CrissCrossAttention',
+    'GlobalPoolingCell',
     'MultiScaleDeformableAttention',
     'SigmoidFocalLoss',
     'SoftmaxFocalLoss',
-    'SyncBatchNorm',
+    'SumCell',
 }
 
 
 def check_channels_last(networks: Mapping[str, nn.Module]) -> None:
-    """Check that no network has an operator of mmcv on maps: these take every map for one with channels first.
+    """Check that no network has a compiled operator of mmcv on maps: most take every map for one with channels first.
 
     What they return for another one are numbers of the right shape and no error.
 
@@ -31,9 +34,17 @@ def check_channels_last(networks: Mapping[str, nn.Module]) -> None:
     """
     for name, network in networks.items():
         for path, module in network.named_modules():
-            kind = type(module)
-            if kind.__module__.startswith('mmcv.ops.') and kind.__name__ not in _HARMLESS:
+            found = _operator(module)
+            if found:
                 raise ConfigError(
-                    f'channels_last: {name!r} has {kind.__name__} of mmcv ({path}), which reads maps with channels '
-                    'first alone; leave channels_last out'
+                    f'channels_last: {name!r} has {found} of mmcv ({path}), which may read maps as if channels came '
+                    'first; leave channels_last out'
                 )
+
+
+def _operator(module: nn.Module) -> str | None:
+    """Return the name of the operator of mmcv that a module is, or is derived from."""
+    names = [
+        base.__name__ for base in type(module).__mro__ if base.__module__.startswith('mmcv.ops.')
+    ]
+    return None if not names or names[0] in _HARMLESS else names[0]

@@ -45,12 +45,15 @@ def padded_shape(sample: object) -> tuple[int, int]:
     return height + top + bottom, width + left + right
 
 
-def without_padding(labels: Tensor, sample: object) -> Tensor:
-    """Ignore what lies beside the image, in place.
+def ignore_padding(labels: Tensor, sample: object) -> Tensor:
+    """Set to 255 what a batch was padded with, in place; what a transform of the pipeline padded counts as image.
 
     Args:
         labels: Class indices (H, W) of the network's input.
         sample: Data sample after preprocessing; padding lies to the right of its ``img_shape`` and below.
+
+    Returns:
+        ``labels``.
     """
     height, width = sample.metainfo['img_shape'][:2]
     labels[height:] = IGNORE

@@ -24,7 +24,7 @@ def faster_rcnn(
     fc_channels: int = 1024,
     anchor_size: float = 8,
     proposals: int = 1000,
-    regions: int = 512,
+    rois_per_image: int = 512,
     pretrained: str | None = None,
 ) -> dict:
     """Return an mmdet Faster R-CNN with a feature pyramid (Lin et al., CVPR 2017).
@@ -36,8 +36,9 @@ def faster_rcnn(
         channels: Width of pyramid and proposal head.
         fc_channels: Width of the two fully connected layers of the RoI head.
         anchor_size: Side of a level's square anchors, in strides.
-        proposals: Proposals of an image at most; small images with few objects need fewer.
-        regions: Of these, how many the RoI head learns from in an image.
+        proposals: Proposals of an image at most, and of a level before suppression (in training twice as many). Small
+            images with few objects need fewer.
+        rois_per_image: How many of them the RoI head learns from.
         pretrained: Checkpoint of the backbone; None starts from random weights.
 
     Returns:
@@ -68,7 +69,7 @@ def faster_rcnn(
             'bbox_roi_extractor': _extractor(7, channels),
             'bbox_head': box_head,
         },
-        'train_cfg': _training(proposals, regions),
+        'train_cfg': _training(proposals, rois_per_image),
         'test_cfg': {
             'rpn': _proposals(proposals, proposals),
             'rcnn': {
@@ -138,7 +139,7 @@ def _rpn(channels: int, anchor_size: float) -> dict:
     }
 
 
-def _training(proposals: int, regions: int) -> dict:
+def _training(proposals: int, rois_per_image: int) -> dict:
     return {
         'rpn': {
             'assigner': iou_assigner(0.7, 0.3, 0.3, match_low_quality=True),
@@ -150,7 +151,7 @@ def _training(proposals: int, regions: int) -> dict:
         'rpn_proposal': _proposals(2 * proposals, proposals),
         'rcnn': {
             'assigner': iou_assigner(0.5, 0.5, 0.5, match_low_quality=False),
-            'sampler': _sampler(regions, 0.25, with_objects=True),
+            'sampler': _sampler(rois_per_image, 0.25, with_objects=True),
             'pos_weight': -1,
             'debug': False,
         },

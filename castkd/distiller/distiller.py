@@ -109,9 +109,7 @@ class Distiller(BaseModel):
         for objective in self.objectives.values():
             objective.bind(trained, self.teachers)
         self._check_passes()
-        if channels_last:
-            names = (STUDENT, *self.peers, *self.teachers)
-            check_channels_last({name: self.network(name) for name in names})
+        self._check_memory_format()
 
     # ---- building -------------------------------------------------------------------------------------------------
 
@@ -144,6 +142,11 @@ class Distiller(BaseModel):
                     'images without labels are dropped; set drop_empty=False'
                 )
 
+    def _check_memory_format(self) -> None:
+        if self.channels_last:
+            names = (STUDENT, *self.peers, *self.teachers)
+            check_channels_last({name: self.network(name) for name in names})
+
     def network(self, name: str) -> nn.Module:
         """Return the student, a peer, or the network of a teacher, by the name that passes have."""
         if name == STUDENT:
@@ -164,9 +167,18 @@ class Distiller(BaseModel):
         for teacher in self.teachers.values():
             teacher.load()
             teacher.connect(self.student, self.classes)
+        # Not before: random weights are drawn in the order of the memory.
+        self.arrange_memory()
+
+    def arrange_memory(self) -> None:
+        """Bring the networks' weights into the memory format that ``channels_last`` asks for.
+
+        Raises:
+            ConfigError: When a network has since become one that cannot, as by ``sync_bn='mmcv'`` of the runner.
+        """
+        self._check_memory_format()
         if self.channels_last:
-            # Not before: random weights are drawn in the order of the memory. A convolution computes in the format of
-            # its weights, whatever that of its input.
+            # A convolution computes in the format of its weights, whatever that of its input.
             self.to(memory_format=torch.channels_last)
 
     def _dump_init_info(self) -> None:

@@ -10,7 +10,7 @@ from castkd.datasets.transforms.geometry import relative_homography, warp_semant
 from castkd.distiller.pseudo_labeler import PseudoBatch
 from castkd.errors import ConfigError
 from castkd.registry import MODELS
-from castkd.semantic import IGNORE, padded_shape, without_padding
+from castkd.semantic import IGNORE, ignore_padding, padded_shape
 from castkd.structures import Pass, PassResult, PseudoTargets
 from castkd.teachers import Teacher
 
@@ -88,11 +88,11 @@ class SemanticPseudoLabeler:
             )
         semantic = prediction.pred_sem_seg
         labels = semantic.data[0].masked_fill(semantic.scores[0] <= self.score_thr, IGNORE)
-        return without_padding(labels, source)
+        return ignore_padding(labels, source)
 
 
 def _carry(labels: Tensor, source: object, target: object) -> Tensor:
     carried = warp_semantic(
         labels, relative_homography(source, target), padded_shape(target), IGNORE
     )
-    return without_padding(carried, target)
+    return ignore_padding(carried, target)

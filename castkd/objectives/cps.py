@@ -35,7 +35,7 @@ class CrossPseudoSupervision(Objective):
         logits: Tap of the logits of both networks, (B, C, h, w).
         class_weight: Weights (C,) of the classes; None for 1, as published. Labels of networks whose own loss weighs
             classes carry these weights already.
-        mask_padding: Whether padding is left out.
+        mask_padding: Whether the padding that makes images of a batch equal in size is left out.
         weight: See :class:`~castkd.objectives.base.Objective`.
 
     Raises:

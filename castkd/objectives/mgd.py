@@ -34,7 +34,7 @@ class MultiGranularity(Objective):
     - Region, wider teacher: :func:`~castkd.losses.region_content_loss` of the feature on the mixed images.
 
     A teacher's labels have no ignored pixels as published: padding, and what the truth ignores, counts like the rest
-    unless it is masked. The loss on the truth is another objective,
+    unless it is masked, which the pixel level alone can do. The loss on the truth is another objective,
     :class:`~castkd.objectives.supervised.Supervised`. A level of weight 0 asks for no pass.
 
     Args:
@@ -50,7 +50,7 @@ class MultiGranularity(Objective):
         image_weight: Factor of the image level (lambda_1), at least 0.
         region_weight: Factor of the region level (lambda_2), at least 0.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
-        mask_padding: Whether the pixel level leaves out the padding of images.
+        mask_padding: Whether the pixel level leaves out the padding that makes images of a batch equal in size.
         class_weight: Weights (C,) of the classes in the pixel level; None for 1, as published. Labels of teachers whose
             own loss weighs classes carry these weights already.
         weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.

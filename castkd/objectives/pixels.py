@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses.maps import resize_maps
-from castkd.semantic import IGNORE, without_padding
+from castkd.semantic import IGNORE, ignore_padding
 from castkd.structures import Step
 from castkd.teachers import Teacher
 
@@ -46,7 +46,7 @@ class LogitMaps:
         labels = self.full(step, network, view).argmax(dim=1)
         if mask_padding:
             for image, sample in zip(labels, step.samples[view], strict=True):
-                without_padding(image, sample)
+                ignore_padding(image, sample)
         return labels
 
 
@@ -66,7 +66,10 @@ def weights_of_classes(owner: str, class_weight: Sequence[float] | None) -> Tens
 
 
 def agreement(first: Tensor, second: Tensor) -> Tensor:
-    """Return the share of pixels with a class that two label maps (B, H, W) give the same one; 0 without any."""
+    """Return the share of pixels on whose class two maps (B, H, W) agree, of those that the first does not ignore.
+
+    It is 0 when that ignores all.
+    """
     known = first != IGNORE
     return ((first == second) & known).sum() / known.sum().clamp(min=1)
 

@@ -2,7 +2,7 @@
 # fluorescent cells, adapted to stained tissue with 20 labelled tiles, distilled with the other 253.
 #   python tools/train.py configs/cast/foreign_nuclei128.py
 # Everything is validated on stained tissue; the row of the pretrained teacher is its zero-shot AP. Beside
-# it stand plain training on the adapted teacher's labels, and on the true labels of all 273 tiles.
+# it stand plain training on the self-trained teacher's labels, and on the true labels of all 273 tiles.
 _base_ = './cast_nuclei128_2pct.py'
 
 fraction = 20 / 273

@@ -7,7 +7,9 @@ from castkd.architectures import mask_rcnn
 
 folder = 'nuclei128'
 # A tile is 128 x 128 pixels with 8 objects: the anchors are 8 to 128 pixels wide, proposals fewer than usual.
-sizes = dict(channels=32, fc_channels=128, anchor_size=2, proposals=200, regions=64, mask_convs=2)
+sizes = dict(
+    channels=32, fc_channels=128, anchor_size=2, proposals=200, rois_per_image=64, mask_convs=2
+)
 network = mask_rcnn(1, depth=18, base_channels=8, **sizes)
 big = mask_rcnn(1, depth=34, base_channels=32, **sizes)
 lr = 2e-3

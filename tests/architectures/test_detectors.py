@@ -133,7 +133,7 @@ def test_mobilenet_gives_the_pyramid_of_a_resnet():
 @pytest.mark.parametrize('build', [faster_rcnn, mask_rcnn])
 def test_small_images_have_fewer_proposals(build):
     """In training as many again are looked at before suppression, as usual."""
-    config = build(2, proposals=20, regions=8)
+    config = build(2, proposals=20, rois_per_image=8)
     tested, trained = config['test_cfg']['rpn'], config['train_cfg']['rpn_proposal']
     assert (tested['nms_pre'], tested['max_per_img']) == (20, 20)
     assert (trained['nms_pre'], trained['max_per_img']) == (40, 20)

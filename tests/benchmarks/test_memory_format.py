@@ -1,4 +1,4 @@
-"""The benchmark runs, and its two forms differ in the memory format alone."""
+"""The benchmark runs, and the networks of its two forms differ in the memory format alone."""
 
 import json
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from torch import nn
 
 from castkd.architectures import faster_rcnn
@@ -292,9 +293,10 @@ class TestState:
             optimizer.step()
         assert distiller.teachers['big'].fingerprint() == before
 
-    def test_ema_teacher_round_trip(self):
+    @pytest.mark.parametrize('channels_last', [False, True])
+    def test_ema_teacher_round_trip(self, channels_last):
         teachers = dict(ema=dict(type='castkd.EMATeacher', decay=0.5))
-        distiller = build(teachers=teachers)
+        distiller = build(teachers=teachers, channels_last=channels_last)
         distiller(*make_batch(VIEWS), mode='loss')
         with torch.no_grad():
             for parameter in distiller.student.parameters():
@@ -385,15 +387,18 @@ class TestChannelsLast:
             assert feature.is_contiguous(memory_format=torch.channels_last)
             assert not feature.is_contiguous()
 
-    def test_losses_differ_by_rounding_alone(self):
+    def test_losses_and_gradients_differ_by_rounding_alone(self):
         inputs, samples = make_batch(VIEWS)
-        losses = []
+        losses, gradients = [], []
         for channels_last in (False, True):
             distiller = build(channels_last=channels_last)
             torch.manual_seed(0)
             losses.append(total(distiller(inputs, samples, mode='loss')))
-        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
+            losses[-1].backward()
+            gradients.append(gradient_norms(distiller))
         assert losses[0] > 0
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
+        assert gradients[1] == pytest.approx(gradients[0], rel=1e-2, abs=1e-3)
 
     @pytest.mark.parametrize('role', ['student', 'teachers', 'peers'])
     def test_operators_of_mmcv_are_refused(self, role, tmp_path):
@@ -413,6 +418,24 @@ class TestChannelsLast:
             ConfigError, match=rf"channels_last: '{owner}' has RoIAlign of mmcv \(roi_head\."
         ):
             build(**networks[role], channels_last=True)
+
+    def test_operators_are_found_under_other_classes(self):
+        """Layers that are computed again are of a class derived from their own."""
+        detector = faster_rcnn(2, depth=18, base_channels=8, channels=8, fc_channels=8)
+        layers = 'roi_head.bbox_roi_extractor.roi_layers.*'
+        with pytest.raises(ConfigError, match='has RoIAlign of mmcv'):
+            build(
+                student=detector,
+                objectives={},
+                channels_last=True,
+                activation_checkpointing=[layers],
+            )
+
+    def test_operators_that_come_after_building_are_found(self):
+        distiller = build(channels_last=True)
+        distiller.student.backbone.pool = RoIAlign(1)
+        with pytest.raises(ConfigError, match=r'has RoIAlign of mmcv \(backbone\.pool\)'):
+            distiller.init_weights()
 
 
 class TestErrors:

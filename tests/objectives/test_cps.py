@@ -7,6 +7,7 @@ from torch import nn
 
 from castkd.errors import ConfigError
 from castkd.objectives import CrossPseudoSupervision
+from castkd.objectives.pixels import agreement
 from castkd.structures import PassResult, Step
 from tests.builders import make_map_sample, tiny_segmentor
 from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch
@@ -58,6 +59,13 @@ def test_each_learns_the_mixed_labels_of_the_other(step, weights):
         expected = F.cross_entropy(learned, mixed.argmax(1), weight)
         torch.testing.assert_close(losses[name], expected)
     assert 0 <= step.statistics['cps.agreement'] <= 1
+
+
+def test_agreement_counts_what_is_not_ignored():
+    first, second = torch.tensor([[[0, 1, 2, 255]]]), torch.tensor([[[0, 1, 0, 255]]])
+    torch.testing.assert_close(agreement(first, second), torch.tensor(2 / 3))
+    nothing = torch.full_like(first, 255)
+    assert agreement(nothing, nothing) == 0
 
 
 def test_masked_padding_teaches_nothing(step):

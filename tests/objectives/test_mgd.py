@@ -206,6 +206,12 @@ class TestLosses:
             )
         )
         torch.testing.assert_close(losses['loss_pixel_unlabeled'], expected)
+        labels = [
+            step.carry(full(step[name, 'unsup_teacher'].taps[LOGITS]).argmax(1), 'unsup_mixed')
+            for name in ('deeper', 'wider')
+        ]
+        same = (labels[0] == labels[1])[inside].float().mean()
+        torch.testing.assert_close(step.statistics['mgd.agreement'], same)
         assert all(plain[name] != losses[name] for name in losses if 'pixel' in name)
 
     def test_other_classes_are_refused(self):
