@@ -400,6 +400,32 @@ class TestChannelsLast:
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
         assert gradients[1] == pytest.approx(gradients[0], rel=1e-2, abs=1e-3)
 
+    def test_resumed_run_equals_a_straight_one(self, tmp_path):
+        def start():
+            distiller = build(channels_last=True)
+            return distiller, torch.optim.AdamW(distiller.parameters(), 1e-3)
+
+        def train(distiller, optimizer, steps):
+            for step in steps:
+                torch.manual_seed(step)
+                optimizer.zero_grad()
+                total(distiller(*make_batch(VIEWS, seed=step), mode='loss')).backward()
+                optimizer.step()
+
+        straight = start()
+        train(*straight, range(2))
+        states = [part.state_dict() for part in straight]
+        torch.save(states, tmp_path / 'two.pth')
+        train(*straight, range(2, 4))
+        resumed = start()
+        states = torch.load(tmp_path / 'two.pth', weights_only=True)
+        for part, state in zip(resumed, states, strict=True):
+            part.load_state_dict(state)
+        train(*resumed, range(2, 4))
+        torch.testing.assert_close(
+            resumed[0].state_dict(), straight[0].state_dict(), rtol=0, atol=0
+        )
+
     @pytest.mark.parametrize('role', ['student', 'teachers', 'peers'])
     def test_operators_of_mmcv_are_refused(self, role, tmp_path):
         """RoIAlign of a map with channels last gives other numbers, without a word."""
