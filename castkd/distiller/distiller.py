@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from castkd.activation_checkpointing import checkpoint_activations
 from castkd.adapters import adapter_for
 from castkd.batch_norms import frozen_batch_statistics, single_values_in_one_line
-from castkd.channels_last import check_channels_last
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.distiller.preprocessor import MultiViewPreprocessor
 from castkd.distiller.views import DerivedView, check_views, provide_view
@@ -54,9 +53,6 @@ class Distiller(BaseModel):
         activation_checkpointing: Paths of the student's modules, ``*`` for anything, whose activations are computed
             again in the backward run in place of being kept: less memory for more time, see
             :func:`~castkd.activation_checkpointing.checkpoint_activations`.
-        channels_last: Whether networks keep feature maps channels last in memory (NHWC), from :meth:`init_weights` on.
-            Results differ by rounding alone; most networks of convolutions are faster so on CPUs, and on GPUs under
-            mixed precision. Networks with operators of mmcv, such as RoIAlign, cannot do it.
         init_cfg: As of every mm model.
 
     Shape:
@@ -64,8 +60,7 @@ class Distiller(BaseModel):
         - ``data_samples``: dict view -> list of B data samples in training, a list otherwise.
 
     Raises:
-        ConfigError: When an objective names a network or tap that does not exist, two parts have one name, or a network
-            cannot keep its maps channels last.
+        ConfigError: When an objective names a network or tap that does not exist, or two parts have one name.
     """
 
     def __init__(
@@ -80,7 +75,6 @@ class Distiller(BaseModel):
         student_checkpoint: str | None = None,
         classes: tuple[str, ...] | None = None,
         activation_checkpointing: Sequence[str] = (),
-        channels_last: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         network = build_model(student)
@@ -98,7 +92,6 @@ class Distiller(BaseModel):
         checkpoint_activations(network, activation_checkpointing)
         self.student_checkpoint = student_checkpoint
         self.classes = tuple(classes) if classes else None
-        self.channels_last = channels_last
         self.register_buffer('step', torch.zeros((), dtype=torch.long))
         self.last_step: Step | None = None
         self.last_losses: dict[str, Tensor] = {}
@@ -109,7 +102,6 @@ class Distiller(BaseModel):
         for objective in self.objectives.values():
             objective.bind(trained, self.teachers)
         self._check_passes()
-        self._check_memory_format()
 
     # ---- building -------------------------------------------------------------------------------------------------
 
@@ -142,11 +134,6 @@ class Distiller(BaseModel):
                     'images without labels are dropped; set drop_empty=False'
                 )
 
-    def _check_memory_format(self) -> None:
-        if self.channels_last:
-            names = (STUDENT, *self.peers, *self.teachers)
-            check_channels_last({name: self.network(name) for name in names})
-
     def network(self, name: str) -> nn.Module:
         """Return the student, a peer, or the network of a teacher, by the name that passes have."""
         if name == STUDENT:
@@ -167,19 +154,6 @@ class Distiller(BaseModel):
         for teacher in self.teachers.values():
             teacher.load()
             teacher.connect(self.student, self.classes)
-        # Not before: random weights are drawn in the order of the memory.
-        self.arrange_memory()
-
-    def arrange_memory(self) -> None:
-        """Bring the networks' weights into the memory format that ``channels_last`` asks for.
-
-        Raises:
-            ConfigError: When a network has since become one that cannot, as by ``sync_bn='mmcv'`` of the runner.
-        """
-        self._check_memory_format()
-        if self.channels_last:
-            # A convolution computes in the format of its weights, whatever that of its input.
-            self.to(memory_format=torch.channels_last)
 
     def _dump_init_info(self) -> None:
         """Leave out mmengine's list of how each single parameter was initialised."""

@@ -13,7 +13,6 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from castkd.distiller import Distiller
 from castkd.engine.costs import load_teachers, operation_counter
 from castkd.engine.loops import leave_out_unread_views
 from castkd.errors import CastkdError, DataError
@@ -50,8 +49,6 @@ def time_training(
         CastkdError: When an image cannot be read, a step fails, or there is no batch.
     """
     load_teachers(model)
-    if isinstance(model, Distiller):
-        model.arrange_memory()
     leave_out_unread_views(model, loader)
     wrapper = build_optim_wrapper(model, copy.deepcopy(optim_wrapper))
     model.train()

@@ -32,7 +32,6 @@ GID = dict(
 )
 METHODS = {
     'cast': dict(objectives=OBJECTIVES),
-    'cast, channels last': dict(objectives=OBJECTIVES, channels_last=True),
     'cast, labels only': dict(
         objectives=dict(
             sup=dict(type='castkd.Supervised'),

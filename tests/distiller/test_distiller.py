@@ -4,10 +4,8 @@ import copy
 
 import pytest
 import torch
-from mmcv.ops import RoIAlign
 from torch import nn
 
-from castkd.architectures import faster_rcnn
 from castkd.distiller import Distiller
 from castkd.errors import ConfigError, TrainingError
 from castkd.objectives import Objective
@@ -293,10 +291,9 @@ class TestState:
             optimizer.step()
         assert distiller.teachers['big'].fingerprint() == before
 
-    @pytest.mark.parametrize('channels_last', [False, True])
-    def test_ema_teacher_round_trip(self, channels_last):
+    def test_ema_teacher_round_trip(self):
         teachers = dict(ema=dict(type='castkd.EMATeacher', decay=0.5))
-        distiller = build(teachers=teachers, channels_last=channels_last)
+        distiller = build(teachers=teachers)
         distiller(*make_batch(VIEWS), mode='loss')
         with torch.no_grad():
             for parameter in distiller.student.parameters():
@@ -373,95 +370,6 @@ class Broken(Objective):
 
     def forward(self, step):
         return {'loss_broken': torch.tensor(float('nan'), requires_grad=True)}
-
-
-class TestChannelsLast:
-    def test_all_networks_compute_in_it(self, teacher_file):
-        """Weights that are read from a file keep it, and features come out so."""
-        distiller = build(teachers=dict(big=frozen(teacher_file)), channels_last=True)
-        distiller.load_state_dict(build(seed=3).state_dict())
-        for network in (distiller.student, distiller.teachers['big'].model):
-            maps = [weight for weight in network.parameters() if weight.dim() == 4]
-            assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in maps)
-            (feature, *_) = network.extract_feat(torch.zeros(1, 3, 64, 64))
-            assert feature.is_contiguous(memory_format=torch.channels_last)
-            assert not feature.is_contiguous()
-
-    def test_losses_and_gradients_differ_by_rounding_alone(self):
-        inputs, samples = make_batch(VIEWS)
-        losses, gradients = [], []
-        for channels_last in (False, True):
-            distiller = build(channels_last=channels_last)
-            torch.manual_seed(0)
-            losses.append(total(distiller(inputs, samples, mode='loss')))
-            losses[-1].backward()
-            gradients.append(gradient_norms(distiller))
-        assert losses[0] > 0
-        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
-        assert gradients[1] == pytest.approx(gradients[0], rel=1e-2, abs=1e-3)
-
-    def test_resumed_run_equals_a_straight_one(self, tmp_path):
-        def start():
-            distiller = build(channels_last=True)
-            return distiller, torch.optim.AdamW(distiller.parameters(), 1e-3)
-
-        def train(distiller, optimizer, steps):
-            for step in steps:
-                torch.manual_seed(step)
-                optimizer.zero_grad()
-                total(distiller(*make_batch(VIEWS, seed=step), mode='loss')).backward()
-                optimizer.step()
-
-        straight = start()
-        train(*straight, range(2))
-        states = [part.state_dict() for part in straight]
-        torch.save(states, tmp_path / 'two.pth')
-        train(*straight, range(2, 4))
-        resumed = start()
-        states = torch.load(tmp_path / 'two.pth', weights_only=True)
-        for part, state in zip(resumed, states, strict=True):
-            part.load_state_dict(state)
-        train(*resumed, range(2, 4))
-        torch.testing.assert_close(
-            resumed[0].state_dict(), straight[0].state_dict(), rtol=0, atol=0
-        )
-
-    @pytest.mark.parametrize('role', ['student', 'teachers', 'peers'])
-    def test_operators_of_mmcv_are_refused(self, role, tmp_path):
-        """RoIAlign of a map with channels last gives other numbers, without a word."""
-        detector = faster_rcnn(2, depth=18, base_channels=8, channels=8, fc_channels=8)
-        networks = {
-            'student': dict(student=detector, objectives={}),
-            'teachers': dict(
-                teachers=dict(
-                    big=dict(type='castkd.FrozenTeacher', model=detector, checkpoint='x.pth')
-                )
-            ),
-            'peers': dict(peers=dict(big=detector)),
-        }
-        owner = 'student' if role == 'student' else 'big'
-        with pytest.raises(
-            ConfigError, match=rf"channels_last: '{owner}' has RoIAlign of mmcv \(roi_head\."
-        ):
-            build(**networks[role], channels_last=True)
-
-    def test_operators_are_found_under_other_classes(self):
-        """Layers that are computed again are of a class derived from their own."""
-        detector = faster_rcnn(2, depth=18, base_channels=8, channels=8, fc_channels=8)
-        layers = 'roi_head.bbox_roi_extractor.roi_layers.*'
-        with pytest.raises(ConfigError, match='has RoIAlign of mmcv'):
-            build(
-                student=detector,
-                objectives={},
-                channels_last=True,
-                activation_checkpointing=[layers],
-            )
-
-    def test_operators_that_come_after_building_are_found(self):
-        distiller = build(channels_last=True)
-        distiller.student.backbone.pool = RoIAlign(1)
-        with pytest.raises(ConfigError, match=r'has RoIAlign of mmcv \(backbone\.pool\)'):
-            distiller.init_weights()
 
 
 class TestErrors:

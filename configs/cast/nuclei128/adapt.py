@@ -3,10 +3,7 @@ _base_ = ['./teacher.py', '../../_base_/methods/cast_labeled.py']
 from castkd.data_configs import labeled_only
 
 model = dict(
-    student=_base_.teacher,
-    classes=_base_.classes,
-    channels_last=True,
-    objectives=dict(cast=dict(_base_.contrast)),
+    student=_base_.teacher, classes=_base_.classes, objectives=dict(cast=dict(_base_.contrast))
 )
 train_dataloader = labeled_only(_base_.labeled_dataset, 8)
 train_cfg = dict(max_iters=1000)

@@ -4,7 +4,6 @@ _base_ = ['./base.py', '../../_base_/methods/supervised.py']
 model = dict(
     student=_base_.student,
     classes=_base_.classes,
-    channels_last=True,
     objectives=dict(unsup=dict(type='castkd.PseudoLabel', view='unsup_teacher')),
 )
 pseudo = dict(

@@ -2,10 +2,7 @@
 _base_ = ['./teacher.py', '../../_base_/methods/cast.py']
 
 model = dict(
-    student=_base_.teacher,
-    classes=_base_.classes,
-    channels_last=True,
-    objectives=dict(cast=dict(_base_.contrast)),
+    student=_base_.teacher, classes=_base_.classes, objectives=dict(cast=dict(_base_.contrast))
 )
 pseudo = dict(
     _base_.pseudo_dataset, ann_file='work_dirs/cast_nuclei128_2pct/label_adapted/annotations.json'

@@ -2,6 +2,6 @@
 _base_ = ['./base.py', '../../_base_/methods/supervised.py']
 from castkd.data_configs import labeled_only
 
-model = dict(student=_base_.student, classes=_base_.classes, channels_last=True)
+model = dict(student=_base_.student, classes=_base_.classes)
 train_dataloader = labeled_only(_base_.labeled_dataset, 8)
 train_cfg = dict(max_iters=3000)

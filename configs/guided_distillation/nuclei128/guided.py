@@ -10,7 +10,6 @@ from castkd.data_configs import with_photometric
 model = dict(
     student=_base_.student,
     classes=_base_.classes,
-    channels_last=True,
     teachers=dict(
         ema=dict(
             decay=0.99,

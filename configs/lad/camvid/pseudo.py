@@ -4,6 +4,5 @@ _base_ = ['./base_pseudo.py', '../../_base_/methods/supervised.py']
 model = dict(
     student=_base_.network,
     classes=_base_.classes,
-    channels_last=True,
     objectives=dict(unsup=dict(type='castkd.PseudoLabel')),
 )

@@ -10,5 +10,4 @@ model = dict(
         )
     ),
     classes=_base_.classes,
-    channels_last=True,
 )

@@ -5,7 +5,6 @@ from castkd.data_configs import labeled_only
 model = dict(
     student=_base_.teacher,
     classes=_base_.classes,
-    channels_last=True,
     objectives=dict(
         cast=dict(
             feature=_base_.feature, queries=_base_.queries, projector=_base_.teacher_projector

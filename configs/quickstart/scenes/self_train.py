@@ -4,7 +4,6 @@ _base_ = ['./base.py', '../../_base_/methods/cast.py']
 model = dict(
     student=_base_.teacher,
     classes=_base_.classes,
-    channels_last=True,
     objectives=dict(
         cast=dict(
             feature=_base_.feature, queries=_base_.queries, projector=_base_.teacher_projector
