@@ -39,6 +39,11 @@ def one_line(error: CastkdError) -> str:
     return last.removeprefix(f'{type(error).__module__}.{type(error).__qualname__}: ')
 
 
+def in_words(error: Exception) -> str:
+    """Return kind and text of another library's error, which may have several lines, in one."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
 @contextmanager
 def in_one_line(prefix: str = '') -> Iterator[None]:
     """Shorten castkd's errors inside the context to the line that was meant for people.

@@ -58,7 +58,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def read_names(images: Path) -> list[str]:
     """Return the image names of a folder or COCO file."""
     from castkd.datasets.splits import list_images
-    from castkd.errors import DataError
+    from castkd.errors import DataError, in_words
 
     if images.suffix.lower() != '.json':
         return list_images(images)
@@ -68,7 +68,7 @@ def read_names(images: Path) -> list[str]:
         ]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f'{images}: is not a COCO annotation file ({type(error).__name__}: {error}); check the path'
+            f'{images}: is not a COCO annotation file ({in_words(error)}); check the path'
         ) from error
 
 

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from castkd.errors import DataError, near_names
+from castkd.errors import DataError, in_words, near_names
 
 
 def check_categories(owner: str, coco: COCO, classes: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def _mask_problem(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> st
         pixels = _count_pixels(mask, size)
     except Exception as error:
         # pycocotools fails in many ways on what is neither polygons nor run lengths.
-        return f'has a mask that cannot be decoded ({type(error).__name__}: {error})'
+        return f'has a mask that cannot be decoded ({in_words(error)})'
     return '' if pixels else 'has an empty mask'
 
 

@@ -18,7 +18,7 @@ from mmengine.dataset import BaseDataset
 
 from castkd.checks import check_file, check_number
 from castkd.datasets.splits import refuse_repeated
-from castkd.errors import ConfigError, DataError
+from castkd.errors import ConfigError, DataError, in_words
 from castkd.registry import DATASETS
 
 FORMAT = 'castkd label maps, version 1'
@@ -105,7 +105,7 @@ def read_pseudo_maps(path: str | Path) -> PseudoMaps:
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f'{str(path)!r} holds no label maps or is damaged ({type(error).__name__}: {error}); make it with '
+            f'{str(path)!r} holds no label maps or is damaged ({in_words(error)}); make it with '
             'tools/pseudo_label.py and a segmentor'
         ) from error
     if known != FORMAT:

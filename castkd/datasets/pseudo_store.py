@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from castkd.checks import check_file
-from castkd.errors import DataError
+from castkd.errors import DataError, in_words
 
 FORMAT_VERSION = 1
 
@@ -128,7 +128,7 @@ def read_pseudo_labels(path: str | Path) -> PseudoLabels:
             images[annotation['image_id']]['annotations'].append(annotation)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f'{str(path)!r} is no pseudo-label file or damaged ({type(error).__name__}: {error}); '
+            f'{str(path)!r} is no pseudo-label file or damaged ({in_words(error)}); '
             'make it again with tools/pseudo_label.py'
         ) from error
     if version != FORMAT_VERSION:

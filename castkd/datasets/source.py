@@ -33,7 +33,7 @@ from castkd.datasets.splits import (
     list_images,
     make_split,
 )
-from castkd.errors import CastkdError, ConfigError, DataError
+from castkd.errors import CastkdError, ConfigError, DataError, in_words
 from castkd.registry import DATASETS
 
 LABELED = 'labeled'
@@ -331,7 +331,7 @@ def _prepare(source: str, dataset: BaseDataset, index: int) -> object:
     except Exception as error:
         path = dataset.get_data_info(index)['img_path']
         raise DataError(
-            f'source {source!r}: image {path!r} cannot be prepared ({type(error).__name__}: {error}); check its '
+            f'source {source!r}: image {path!r} cannot be prepared ({in_words(error)}); check its '
             'annotation and the pipeline'
         ) from error
 

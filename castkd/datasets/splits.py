@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from castkd.checks import check_file, check_folder, check_number
-from castkd.errors import ConfigError, DataError, near_names
+from castkd.errors import ConfigError, DataError, in_words, near_names
 from castkd.files import write_file
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
@@ -202,7 +202,7 @@ def read_split(file: str | Path) -> Split:
         raise DataError(f'{path}: {error}') from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f'{path}: is not a split file ({type(error).__name__}: {error}); make it with tools/make_splits.py'
+            f'{path}: is not a split file ({in_words(error)}); make it with tools/make_splits.py'
         ) from error
     if split.checksum != checksum:
         raise DataError(

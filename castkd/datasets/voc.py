@@ -9,7 +9,7 @@ from xml.etree.ElementTree import ElementTree, ParseError
 from mmdet.datasets import VOCDataset
 
 from castkd.checks import check_file
-from castkd.errors import ConfigError, DataError, near_names
+from castkd.errors import ConfigError, DataError, in_words, near_names
 from castkd.registry import DATASETS
 
 _SLACK = 1  # pixels by which the boxes of VOC may leave an image
@@ -83,7 +83,7 @@ class VOCYears(VOCDataset):
             ) from error
         except (ParseError, AttributeError, TypeError, ValueError) as error:
             raise DataError(
-                f'VOCYears: annotation {path!r} cannot be read ({type(error).__name__}: {error}); mend it, or fetch it '
+                f'VOCYears: annotation {path!r} cannot be read ({in_words(error)}); mend it, or fetch it '
                 'again'
             ) from error
         for instance in found['instances']:

@@ -28,7 +28,7 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 from torch.utils.data import DataLoader
 
-from castkd.errors import ConfigError, near_names
+from castkd.errors import ConfigError, in_words, near_names
 from castkd.schedules import SCHEDULES
 
 # What Runner reads from the whole config beside its own arguments, and what Config reads.
@@ -335,7 +335,7 @@ class _ImportFailedError(Exception):
     """A module is there, but importing it fails."""
 
     def __init__(self, what: str, error: Exception) -> None:
-        reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        reason = in_words(error)
         super().__init__(f'{what} cannot be imported ({reason}); mend it or install what it needs')
 
 

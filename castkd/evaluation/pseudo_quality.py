@@ -11,7 +11,7 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from castkd.checks import check_file
-from castkd.errors import DataError, near_names
+from castkd.errors import DataError, in_words, near_names
 from castkd.evaluation.matching import PrecisionRecall
 
 
@@ -35,7 +35,7 @@ class Reference:
             self._images = {image['file_name']: image['id'] for image in self._coco.imgs.values()}
         except (ValueError, KeyError, TypeError, AssertionError) as error:
             raise DataError(
-                f'reference {str(self.path)!r} is no COCO annotation file ({type(error).__name__}: {error})'
+                f'reference {str(self.path)!r} is no COCO annotation file ({in_words(error)})'
             ) from error
         known = {category['name']: category['id'] for category in self._coco.cats.values()}
         for name in classes:

@@ -22,13 +22,10 @@ starts = dict(
 recipe = [
     dict(
         name='pretrain',
-        config='{folder}/adapt.py',
+        config='{folder}/pretrain.py',
         cfg_options={
             'randomness.seed': '{seed}',
-            **stained,
-            'train_dataloader.dataset.sources.labeled.ann_file': 'train_cells.json',
-            'train_dataloader.dataset.split': dict(fraction=1.0, seed='{seed}'),
-            'train_cfg.max_iters': 2000,
+            **{key: value for key, value in stained.items() if not key.startswith('train')},
         },
     ),
     *[

@@ -327,7 +327,8 @@ class Picky(BaseDataset):
     def choose(self, info):
         index = info['sample_idx']
         if index == self.broken:
-            raise IndexError('mask is 5 x 5')
+            # OpenCV's errors have several lines.
+            raise IndexError('mask\n is 5 x 5\n')
         return None if index < self.limit else (index, np.random.rand())
 
 
@@ -344,7 +345,7 @@ def test_next_image_stands_in_for_one_that_is_turned_down():
 def test_image_that_breaks_the_pipeline_is_named():
     dataset = SourceDataset({'labeled': Picky(broken=3)})
     with pytest.raises(
-        DataError, match=r"source 'labeled': image '3.png' .*IndexError: mask is 5 x 5"
+        DataError, match=r"^source 'labeled': image '3.png' .*IndexError: mask is 5 x 5\); check"
     ):
         dataset[Draw('labeled', 3, 0)]
 

@@ -59,7 +59,7 @@ report = dict(
         dict(stage='finetune', label='student, fine-tuned (3)'),
     ],
     curves=['cast.separation', 'cast.cue_false_negative_rate', 'cast.mask_entropy'],
-    pictures=dict(best=3, worst=3),
+    pictures=dict(best=3, worst=3, stages=['supervised', 'self_train', 'finetune']),
 )
 # They are in the recipe now; as variables they would take options that change nothing.
 del randomness, pseudo_labels, pool

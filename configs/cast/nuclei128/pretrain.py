@@ -1,0 +1,28 @@
+# Before stage 1a: the teacher on all labels of another domain, in more colours than it has, as a foundation model is
+# trained on images of many kinds: inverted, tinted, lighter and darker.
+_base_ = './adapt.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        split=dict(fraction=1.0),
+        sources=dict(
+            labeled=dict(
+                ann_file='train_cells.json',
+                pipeline=[
+                    *_base_.load_labeled,
+                    dict(type='mmdet.Invert', prob=0.5),
+                    # Grey images have no hue yet: it is drawn from all there are.
+                    dict(
+                        type='mmdet.YOLOXHSVRandomAug',
+                        hue_delta=90,
+                        saturation_delta=255,
+                        value_delta=30,
+                    ),
+                    *_base_.double_augmentation,
+                    *_base_.labeled_views,
+                ],
+            )
+        ),
+    )
+)
+train_cfg = dict(max_iters=2000)
