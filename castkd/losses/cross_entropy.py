@@ -11,19 +11,16 @@ from castkd.errors import ConfigError
 from castkd.losses.maps import widen
 from castkd.registry import MODELS
 
-_TINY = 1e-12  # where no pixel counts
-
 
 def pixel_cross_entropy(
     logits: Tensor,
     target: Tensor,
     *,
-    class_weight: Tensor | None = None,
     ignore_index: int = 255,
 ) -> Tensor:
     r"""Mean cross-entropy over the pixels that carry a label.
 
-    .. math:: L = - \frac{\sum_{i \in V} w_{y_i} \log \mathrm{softmax}(z_i)_{y_i}}{\sum_{i \in V} w_{y_i}}, \qquad
+    .. math:: L = - \operatorname{mean}_{i \in V} \log \mathrm{softmax}(z_i)_{y_i}, \qquad
               V = \{i : y_i \ne ignore\}
 
     Without any labelled pixel the loss is a zero that is connected to the graph. Computed in float32 (float64 for
@@ -32,7 +29,6 @@ def pixel_cross_entropy(
     Args:
         logits: z (B, C, H, W).
         target: y (B, H, W), class indices in [0, C) or ``ignore_index``.
-        class_weight: w (C,), at least 0; None for 1.
         ignore_index: Value of pixels without a label.
 
     Returns:
@@ -49,22 +45,9 @@ def pixel_cross_entropy(
         0.6931
     """
     _check_shapes('pixel_cross_entropy', logits, target)
-    classes = logits.shape[1]
-    if class_weight is not None and tuple(class_weight.shape) != (classes,):
-        raise ConfigError(
-            f'pixel_cross_entropy: class_weight must have one number per class, {classes}, got '
-            f'{tuple(class_weight.shape)}'
-        )
-    labelled = target != ignore_index
     with torch.autocast(logits.device.type, enabled=False):
-        values = widen(logits)
-        weight = None if class_weight is None else class_weight.to(values)
-        total = F.cross_entropy(values, target, weight, ignore_index=ignore_index, reduction='sum')
-        count = labelled
-        if weight is not None:
-            # Ignored pixels have the weight behind the last class.
-            count = F.pad(weight, (0, 1))[target.where(labelled, classes)]
-        return total / count.sum().to(total).clamp(min=_TINY)
+        total = F.cross_entropy(widen(logits), target, ignore_index=ignore_index, reduction='sum')
+        return total / (target != ignore_index).sum().clamp(min=1)
 
 
 def ohem_cross_entropy(

@@ -6,14 +6,13 @@ CutMix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from castkd.losses import pixel_cross_entropy
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes, weights_of_classes
+from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes
 from castkd.registry import MODELS
 from castkd.structures import STUDENT, Pass, Step
 from castkd.teachers import Teacher
@@ -33,13 +32,11 @@ class CrossPseudoSupervision(Objective):
         unlabeled: View of the images before mixing.
         mixed: Derived view of the mixed images, see :class:`~castkd.distiller.cutmix.CutMix`.
         logits: Tap of the logits of both networks, (B, C, h, w).
-        class_weight: Weights (C,) of the classes; None for 1, as published. Labels of networks whose own loss weighs
-            classes carry these weights already.
         mask_padding: Whether the padding that makes images of a batch equal in size is left out.
         weight: See :class:`~castkd.objectives.base.Objective`.
 
     Raises:
-        ConfigError: When a weight of a class is wrong, or (in a step) the peer has other classes.
+        ConfigError: When (in a step) the peer has other classes.
     """
 
     def __init__(
@@ -48,13 +45,10 @@ class CrossPseudoSupervision(Objective):
         unlabeled: str = 'unsup_teacher',
         mixed: str = 'unsup_mixed',
         logits: str = 'decode_head',
-        class_weight: Sequence[float] | None = None,
         mask_padding: bool = False,
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
-        weights = weights_of_classes('CrossPseudoSupervision', class_weight)
-        self.register_buffer('class_weight', weights, persistent=False)
         self.networks = (STUDENT, peer)
         self.unlabeled = unlabeled
         self.mixed = mixed
@@ -85,8 +79,7 @@ class CrossPseudoSupervision(Objective):
             logits.append(self.logits.full(step, network, self.mixed))
         check_same_classes('CrossPseudoSupervision', self.networks[1], logits[1], logits[0])
         step.statistics['cps.agreement'] = agreement(*labels)
-        learn = partial(pixel_cross_entropy, class_weight=self.class_weight)
         return {
-            'loss_student': learn(logits[0], labels[1]),
-            'loss_peer': learn(logits[1], labels[0]),
+            'loss_student': pixel_cross_entropy(logits[0], labels[1]),
+            'loss_peer': pixel_cross_entropy(logits[1], labels[0]),
         }

@@ -15,7 +15,7 @@ from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses import ImageSemanticLoss, RegionContentLoss, pixel_cross_entropy
 from castkd.objectives.base import Objective
-from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes, weights_of_classes
+from castkd.objectives.pixels import LogitMaps, agreement, check_same_classes
 from castkd.registry import MODELS
 from castkd.semantic import IGNORE
 from castkd.structures import STUDENT, Pass, Step
@@ -51,8 +51,6 @@ class MultiGranularity(Objective):
         region_weight: Factor of the region level (lambda_2), at least 0.
         mask_ignored: Whether the pixel level leaves out labelled pixels that the truth ignores (255).
         mask_padding: Whether the pixel level leaves out the padding that makes images of a batch equal in size.
-        class_weight: Weights (C,) of the classes in the pixel level; None for 1, as published. Labels of teachers whose
-            own loss weighs classes carry these weights already.
         weight: Factor of all levels, see :class:`~castkd.objectives.base.Objective`.
 
     Raises:
@@ -73,7 +71,6 @@ class MultiGranularity(Objective):
         region_weight: float = 100.0,
         mask_ignored: bool = False,
         mask_padding: bool = False,
-        class_weight: Sequence[float] | None = None,
         weight: float | dict = 1.0,
     ) -> None:
         super().__init__(weight)
@@ -94,8 +91,6 @@ class MultiGranularity(Objective):
         self.levels = levels
         self.mask_ignored = mask_ignored
         self.mask_padding = mask_padding
-        weights = weights_of_classes('MultiGranularity', class_weight)
-        self.register_buffer('class_weight', weights, persistent=False)
         self.image_loss = ImageSemanticLoss()
         self.region_loss = RegionContentLoss()
 
@@ -167,10 +162,7 @@ class MultiGranularity(Objective):
         return self._pixel(student, targets)
 
     def _pixel(self, student: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        return sum(
-            pixel_cross_entropy(student, target, class_weight=self.class_weight)
-            for target in targets
-        )
+        return sum(pixel_cross_entropy(student, target) for target in targets)
 
     def _labels(self, step: Step, teacher: str, view: str, student: Tensor) -> Tensor:
         logits = step[teacher, view].taps[self.logits.tap]

@@ -1,13 +1,12 @@
-"""What objectives of segmentors share: logits and labels per pixel of the images, weights and a check of classes."""
+"""What objectives of segmentors share: logits and labels per pixel of the images, a check of classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from castkd.checks import check_number
 from castkd.errors import ConfigError
 from castkd.losses.maps import resize_maps
 from castkd.semantic import IGNORE, ignore_padding
@@ -48,21 +47,6 @@ class LogitMaps:
             for image, sample in zip(labels, step.samples[view], strict=True):
                 ignore_padding(image, sample)
         return labels
-
-
-def weights_of_classes(owner: str, class_weight: Sequence[float] | None) -> Tensor | None:
-    """Return the weights of classes as a tensor (C,); None when there are none.
-
-    Raises:
-        ConfigError: When one is no number of at least 0, or all are 0.
-    """
-    if class_weight is None:
-        return None
-    for index, value in enumerate(class_weight):
-        check_number(owner, f'class_weight[{index}]', value, low=0)
-    if not any(class_weight):
-        raise ConfigError(f'{owner}: class_weight has no number above 0, nothing would be learnt')
-    return torch.tensor(class_weight, dtype=torch.float32)
 
 
 def agreement(first: Tensor, second: Tensor) -> Tensor:

@@ -89,22 +89,6 @@ def test_more_than_labelled_means_the_plain_mean():
     torch.testing.assert_close(pixel_cross_entropy(logits, target), plain)
 
 
-def test_classes_may_weigh_more(device, dtype):
-    torch.manual_seed(4)
-    logits = torch.randn(2, 3, 4, 5, device=device, dtype=dtype)
-    target = torch.randint(0, 3, (2, 4, 5), device=device)
-    target[0, 0] = 255
-    weights = torch.tensor([1.0, 5.0, 0.0], device=device)
-    loss = pixel_cross_entropy(logits, target, class_weight=weights)
-    wide = logits.double() if dtype == torch.float64 else logits.float()
-    expected = F.cross_entropy(wide, target, weights.to(wide), ignore_index=255)
-    torch.testing.assert_close(loss, expected)
-    none = pixel_cross_entropy(logits, torch.full_like(target, 255), class_weight=weights)
-    assert none == 0
-    with pytest.raises(ConfigError, match=r'one number per class, 3, got \(2,\)'):
-        pixel_cross_entropy(logits, target, class_weight=weights[:2])
-
-
 @pytest.mark.parametrize('loss', [pixel_cross_entropy, ohem_cross_entropy])
 def test_a_crop_without_labels_gives_zero_with_a_graph(device, loss):
     logits = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)

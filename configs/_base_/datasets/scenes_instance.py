@@ -1,11 +1,11 @@
-# Generated street scenes (python tools/make_scenes.py): Cityscapes layout and classes, 128 x 256,
-# 10 % labelled.
+# Generated street scenes (python tools/make_scenes.py): Cityscapes layout, 128 x 256, 10 % labelled. Of the eight
+# classes cars alone: in minutes from random weights the others are not found.
 _base_ = 'semi_supervised.py'
 
 from castkd.data_configs import instance_crop, instance_data, random_geometry, scale_jitter
 
 data_root = 'data/scenes/'
-classes = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
+classes = ('car',)
 metainfo = dict(classes=classes)
 image_size = (256, 128)  # (width, height)
 geometry = random_geometry(scale_jitter(image_size, 0.75, 1.5), instance_crop(image_size))

@@ -12,4 +12,4 @@ model = dict(
     ),
 )
 train_dataloader = labeled_only(_base_.labeled_dataset, 4)
-train_cfg = dict(max_iters=300)
+train_cfg = dict(max_iters=800)

@@ -5,4 +5,4 @@ model = dict(
     student=dict(_delete_=True, **_base_.student),
     objectives=dict(cast=dict(projector=_base_.student_projector)),
 )
-train_cfg = dict(max_iters=240)
+train_cfg = dict(max_iters=600)

@@ -14,4 +14,4 @@ pseudo = dict(
     _base_.pseudo_dataset, ann_file='work_dirs/cast_scenes/label_adapted/annotations.json'
 )
 train_dataloader = dict(dataset=dict(sources=dict(unlabeled=dict(_delete_=True, **pseudo))))
-train_cfg = dict(max_iters=240)
+train_cfg = dict(max_iters=800)

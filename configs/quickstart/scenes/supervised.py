@@ -4,4 +4,4 @@ from castkd.data_configs import labeled_only
 
 model = dict(student=_base_.student, classes=_base_.classes)
 train_dataloader = labeled_only(_base_.labeled_dataset, 4)
-train_cfg = dict(max_iters=300)
+train_cfg = dict(max_iters=800)
