@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,9 +33,6 @@ FULL, EIGHTH = (512, 1024), (64, 128)
 SIXTEENTH = (32, 64)
 
 
-CLASS_WEIGHT = torch.linspace(0.5, 2.0, CLASSES)
-
-
 def halves(feature: Tensor) -> tuple[Tensor, ...]:
     """Return two maps (B, C / 2, h, w) of one."""
     return feature.chunk(2, dim=1)
@@ -48,8 +44,8 @@ def _kl(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
 
 
 def plain_pixels(logits: Tensor, target: Tensor) -> Tensor:
-    """Return MGD's pixel level with weights of classes, as PyTorch has it."""
-    return F.cross_entropy(logits, target, CLASS_WEIGHT.to(logits), ignore_index=255)
+    """Return MGD's pixel level as PyTorch has it."""
+    return F.cross_entropy(logits, target, ignore_index=255)
 
 
 def plain_ohem(logits: Tensor, target: Tensor) -> Tensor:
@@ -198,7 +194,7 @@ class Case:
 CASES = {
     'OHEM': Case(losses.OHEMCrossEntropy(), plain_ohem, CLASSES, FULL, labels=True, teacher=False),
     'MGD pixel': Case(
-        partial(losses.pixel_cross_entropy, class_weight=CLASS_WEIGHT),
+        losses.pixel_cross_entropy,
         plain_pixels,
         CLASSES,
         FULL,

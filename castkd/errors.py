@@ -39,9 +39,11 @@ def one_line(error: CastkdError) -> str:
     return last.removeprefix(f'{type(error).__module__}.{type(error).__qualname__}: ')
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """Return kind and text of another library's error, which may have several lines, in one."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+    # The text of a KeyError is the representation of its argument.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return f'{type(error).__name__}: {" ".join(text.split())}'
 
 
 @contextmanager

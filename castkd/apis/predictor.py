@@ -22,7 +22,7 @@ from castkd.apis.student import (
     read_config,
     student_config,
 )
-from castkd.errors import CastkdError, ConfigError, DataError
+from castkd.errors import CastkdError, ConfigError, DataError, in_words
 
 
 class Predictor:
@@ -126,7 +126,7 @@ class Predictor:
         except Exception as error:
             # Loaders of the mm packages fail in many ways on a broken file.
             raise DataError(
-                f'image {str(path)!r} cannot be read ({type(error).__name__}); replace or remove it'
+                f'image {str(path)!r} cannot be read ({in_words(error)}); replace or remove it'
             ) from error
         return self._rest(loaded)
 
@@ -201,5 +201,5 @@ def load_predictor(
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device {str(device)!r} cannot be used: {error}') from error
+        raise ConfigError(f'device {str(device)!r} cannot be used: {in_words(error)}') from error
     return Predictor(model, plain)

@@ -15,7 +15,7 @@ from torch import nn
 import castkd.registry  # noqa: F401 - makes the scope known
 from castkd.checkpoints import load_checkpoint, load_strict, student_state
 from castkd.engine import recipe
-from castkd.errors import CastkdError, CheckpointError, ConfigError
+from castkd.errors import CastkdError, CheckpointError, ConfigError, in_words
 
 # What a config says about running a trained model; everything else is about training.
 KEPT_KEYS = (
@@ -56,12 +56,6 @@ def read_config(
             f"config {read.filename!r} has no 'model'; give the config of a model or a stage, not a recipe"
         )
     return read
-
-
-def _one_line(error: BaseException) -> str:
-    # The text of a KeyError is the representation of its argument.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return f'{type(error).__name__}: {" ".join(text.split())}'
 
 
 def student_config(config: Config) -> Config:
@@ -166,7 +160,7 @@ def building(config: Config, what: str) -> Iterator[None]:
         raise
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
-            f'config {config.filename!r}: {what} cannot be built: {_one_line(error)}'
+            f'config {config.filename!r}: {what} cannot be built: {in_words(error)}'
         ) from error
 
 

@@ -11,7 +11,7 @@ from mmengine.dataset import BaseDataset
 from pycocotools.coco import COCO
 
 from castkd.datasets.annotations import check_annotations, check_categories
-from castkd.errors import CastkdError, DataError
+from castkd.errors import CastkdError, DataError, in_words
 
 
 @dataclass
@@ -75,8 +75,7 @@ def read_dataset(owner: str, dataset: BaseDataset) -> Reading:
             AttributeError,
             AssertionError,
         ) as error:
-            text = ' '.join(str(error).split())
-            reason = getattr(error, 'strerror', None) or f'{type(error).__name__}: {text}'
+            reason = getattr(error, 'strerror', None) or in_words(error)
             raise DataError(
                 f'{reading.owner} cannot be read ({reason}); check data_root and ann_file'
             ) from error

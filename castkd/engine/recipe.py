@@ -19,7 +19,7 @@ from castkd.checks import check_choice
 from castkd.engine.config_check import RUNNER_KEYS, join_problems
 from castkd.engine.optim import MIXED_PRECISION, mixed_precision
 from castkd.engine.references import Scope, substitute
-from castkd.errors import ConfigError, near_names
+from castkd.errors import ConfigError, in_words, near_names
 
 TRAIN, PSEUDO_LABEL = 'train', 'pseudo_label'
 OUTPUTS = {
@@ -176,10 +176,7 @@ def read_config(path: str | Path) -> Config:
         while isinstance(reason, ImportError) and reason.__context__ is not None:
             # For custom_imports, mmengine's own errors say only that they failed.
             reason = reason.__context__
-        text = ' '.join(str(reason).split())
-        raise ConfigError(
-            f'config {str(path)!r} cannot be read: {type(reason).__name__}: {text}'
-        ) from error
+        raise ConfigError(f'config {str(path)!r} cannot be read: {in_words(reason)}') from error
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any], owner: str) -> None:

@@ -1,4 +1,4 @@
-"""What objectives of segmentors share: logits and labels per pixel of the images, a check of classes."""
+"""What objectives of segmentors share: logits, labels and agreement per pixel of the images, a check of classes."""
 
 from __future__ import annotations
 

@@ -46,6 +46,6 @@ recipe = [
 ]
 report = dict(
     rows=[dict(stage=name, label=label) for name, (label, _) in variants.items()],
-    pictures=dict(num=0, best=0, worst=0),
+    pictures=dict(num=0, best=0, worst=0, stages=None),
 )
 del contrast, labels, variants, stages, distill, slivers, short

@@ -11,7 +11,7 @@ train_dataloader = dict(
                 pipeline=[
                     *_base_.load_labeled,
                     dict(type='mmdet.Invert', prob=0.5),
-                    # Grey images have no hue yet: it is drawn from all there are.
+                    # A quarter of the grey images take on a colour.
                     dict(
                         type='mmdet.YOLOXHSVRandomAug',
                         hue_delta=90,

@@ -1,5 +1,5 @@
-# The student by GID, on labelled and unlabelled scenes. Half of the objects are no more than 12 pixels wide, where the
-# paper drops a box at 10; the pyramids have 32 channels.
+# The student by GID, on labelled and unlabelled scenes. A quarter of the cars are no more than 12 pixels wide, where
+# the paper drops a box at 10; the pyramids have 32 channels.
 _base_ = ['./base.py', '../../_base_/methods/gid_unlabeled.py']
 
 model = dict(

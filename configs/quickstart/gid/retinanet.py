@@ -1,4 +1,4 @@
-# Half of the objects are narrower than 12 pixels: the smallest anchors are 8 pixels wide, the largest 100.
+# A quarter of the cars are narrower than 12 pixels: the smallest anchors are 8 pixels wide, the largest 100.
 _base_ = []  # without it mmengine takes a file with imports for one of its lazy configs
 from castkd.architectures import retinanet
 

@@ -1,0 +1,28 @@
+"""Every recipe of configs/ can be started: its report names stages that it has, its stages build from their configs."""
+
+from pathlib import Path
+
+import pytest
+
+from castkd.apis.train import check_recipe
+from castkd.engine.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+# What recipes share lies in _base_ and shared.py.
+RECIPES = sorted(
+    path
+    for path in ROOT.glob('configs/*/*.py')
+    if path.parent.name != '_base_' and path.stem != 'shared'
+)
+
+
+def test_there_are_recipes_of_every_method():
+    folders = {path.parent.name for path in RECIPES}
+    methods = {'cast', 'mgd', 'lad', 'transkd', 'gid', 'guided_distillation', 'quickstart'}
+    assert methods <= folders
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_recipe_is_sound(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check_recipe(load_recipe(path, work_dir=tmp_path))
