@@ -1,7 +1,7 @@
 # Generated street scenes at 128 x 256 by their boxes, with RetinaNets small enough to train on 2 CPU cores.
 _base_ = [
     './retinanet.py',
-    '../../_base_/datasets/scenes_instance.py',
+    '../../_base_/datasets/scenes_cars.py',
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]

@@ -1,6 +1,6 @@
 # Generated street scenes at 128 x 256, small enough that a whole recipe trains in minutes on 2 CPU cores.
 _base_ = [
-    '../../_base_/datasets/scenes_instance.py',
+    '../../_base_/datasets/scenes_cars.py',
     '../../_base_/schedules/adamw_scratch.py',
     '../../_base_/runtime/default.py',
 ]
