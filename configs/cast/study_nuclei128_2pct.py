@@ -48,7 +48,6 @@ report = dict(
         *_base_.report['rows'][1:],
         dict(stage='all_labels', label='student, all labels'),
     ],
-    curves=_base_.report['curves'],
-    pictures=dict(best=5, worst=5, stages=['supervised', 'self_train', 'finetune']),
+    pictures=dict(best=5, worst=5),
 )
 del pseudo_labels, stages, supervised, adapt_labels
