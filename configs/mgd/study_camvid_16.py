@@ -6,7 +6,7 @@ _base_ = './mgd_camvid.py'
 
 work_dir = 'work_dirs/mgd_camvid_16'  # of every seed: work_dirs/mgd_camvid_16_study/seed0, ...
 
-deeper = next(stage for stage in _base_.recipe if stage['name'] == 'deeper')
+deeper, distill = (stage for stage in _base_.recipe if stage['name'] in ('deeper', 'distill'))
 recipe = [
     *_base_.recipe,
     dict(deeper, name='cps', config='{folder}/cps.py'),
@@ -19,6 +19,11 @@ recipe = [
             'model.teachers.big.checkpoint': '{deeper.checkpoint}',
         },
     ),
+    dict(
+        distill,
+        name='no_region',
+        cfg_options={**distill['cfg_options'], 'model.objectives.mgd.region_weight': 0.0},
+    ),
 ]
 *before, mgd = _base_.report['rows']
 report = dict(
@@ -27,8 +32,9 @@ report = dict(
         dict(stage='kd', label='student, KD of the deeper teacher'),
         dict(stage='cps', label='student, CPS'),
         mgd,
+        dict(stage='no_region', label='student, MGD without its region level'),
     ],
     pictures=dict(best=5, worst=5, stages=['supervised', 'cps', 'distill']),
 )
 # They are in the recipe now; as variables they would take options that change nothing.
-del deeper, before, mgd
+del deeper, distill, before, mgd
