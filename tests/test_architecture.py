@@ -21,8 +21,8 @@ LAYERS = [
     {'tools'},
 ]
 TORCH_ONLY = {'losses', 'connectors', 'heads'}
-# It asks mmdet's own heads which of their slots they would train on.
-KNOWS_MMDET = {'castkd.heads.slots'}
+# One asks mmdet's own heads which of their slots they would train on, one gives SOLOv2's other targets.
+KNOWS_MMDET = {'castkd.heads.slots', 'castkd.heads.solov2'}
 BASE_OF_TORCH_ONLY = {
     'castkd',
     *(f'castkd.{name}' for name in ('checks', 'errors', 'registry', 'schedules', 'structures')),

@@ -21,6 +21,8 @@ from castkd.checkpoints import load_checkpoint
 from tests.datasets.small_coco import names, write_annotations
 from tests.distillation_project import FIRST, LABELED, Project
 from tests.hooks.toy import SquareFinder
+from tests.semantic_fixtures import make_camvid
+from tools import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -341,6 +343,19 @@ def test_a_full_disk_leaves_no_half_checkpoint_and_the_run_goes_on_later(
     monkeypatch.undo()
     assert project.train('--resume') == 0
     assert checkpoints(project)[-1] == 'iter_3.pth'
+
+
+def test_an_empty_pool_of_a_segmentor_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_camvid(tmp_path / 'data/camvid')
+    (tmp_path / 'data/camvid/images/none').mkdir()
+    config = ROOT / 'configs' / 'mgd' / 'camvid' / 'cps.py'
+    empty = 'train_dataloader.dataset.sources.unlabeled.data_prefix.img=images/none'
+    command = [str(config), '--work-dir', 'work', '--cfg-options', empty]
+    assert train.main(command) == 2
+    words = r"error: images: folder '.*images/none' holds no image \(\.png, .*\); check the path"
+    assert re.search(words, the_line(capsys))
+    assert left_behind(Path('work')) == []
 
 
 @pytest.mark.parametrize('wrong', ELSEWHERE)

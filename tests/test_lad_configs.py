@@ -7,10 +7,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
+from castkd import architectures
 from castkd.engine.config_check import check_configs
 from castkd.engine.recipe import load_recipe
 from castkd.registry import build_model
+from castkd.semantic import IGNORE
 from castkd.teachers.label_assisted import LabelAssistance
+from tests.builders import make_map_sample
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / 'configs' / 'lad').glob('lad_*_*.py'))
@@ -22,6 +25,8 @@ HEADS = {
     'ocrnet': 'OCRHead',
 }
 CLASSES = {'voc2012aug': 21, 'cityscapes': 19, 'ade20k': 150}
+# Losses of STDC's heads that learn classes.
+HEADS_OF_CLASSES = ('.decode.loss_ce', '.aux_0.loss_ce', '.aux_1.loss_ce')
 
 
 def stages_of(path):
@@ -93,6 +98,104 @@ def test_networks_and_weights(network):
     ]
     # The label costs one more input channel of the first 3 x 3 convolution, 32 wide.
     assert sizes[1] - sizes[0] == 9 * 32
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Let configs build their networks narrow and from random weights."""
+
+    def narrowed(build, sizes):
+        return lambda *args, **options: build(*args, **{**options, **sizes, 'pretrained': None})
+
+    for name, width in (('resnet_segmentor', 8), ('stdc', 4)):
+        sizes = dict(base_channels=width, channels=16)
+        monkeypatch.setattr(architectures, name, narrowed(getattr(architectures, name), sizes))
+
+
+def distiller_of(network, stage, folder):
+    """Return the distiller of a stage on VOC; a teacher has random weights."""
+    stages = stages_of(ROOT / 'configs' / 'lad' / f'lad_{network}_voc2012aug.py')
+    model = stages[stage].config['model']
+    for name, teacher in model.get('teachers', {}).items():
+        twin = build_model(teacher['model'])
+        twin.init_weights()
+        file = folder / f'{name}.pth'
+        torch.save({'state_dict': twin.state_dict(), 'meta': {}}, file)
+        teacher.update(checkpoint=str(file), classes=model['classes'])
+    distiller = build_model(model)
+    distiller.init_weights()
+    return distiller.train()
+
+
+def labels_of(size):
+    """Return two maps of blocks of random classes, without one along the upper edge."""
+    blocks = torch.randint(0, 21, (2, *(-(-side // 8) for side in size)))
+    labels = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, : size[0], : size[1]]
+    labels[:, :4] = IGNORE
+    return labels
+
+
+def take_step(distiller, labels):
+    """Run a step on random images with label maps (B, H, W); return the losses."""
+    images = torch.randn(len(labels), 3, *labels.shape[1:])
+    samples = [make_map_sample(item) for item in labels]
+    losses = distiller({'sup': images}, {'sup': samples}, mode='loss')
+    losses = {name: value for name, value in losses.items() if 'loss' in name}
+    assert all(value.isfinite() for value in losses.values()), losses
+    return losses
+
+
+def check_gradients(distiller, losses):
+    """Run backward; every parameter that is trained is in the graph."""
+    sum(losses.values()).backward()
+    for name, parameter in distiller.student.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.usefixtures('narrow')
+@pytest.mark.parametrize('stage', ['teacher', 'student'])
+@pytest.mark.parametrize('network', HEADS)
+def test_a_step_of_every_network(network, stage, tmp_path):
+    distiller = distiller_of(network, stage, tmp_path)
+    taps = [(run.network, tap) for run in distiller.plan() for tap in run.taps]
+    reached = []
+    for owner, tap in set(taps):
+        classifier = distiller.network(owner).get_submodule(tap)
+        # No forward hook, which would be a tap.
+        classifier.register_forward_pre_hook(lambda *_, key=(owner, tap): reached.append(key))
+    losses = take_step(distiller, labels_of((64, 64)))
+    assert sorted(reached) == sorted(taps)
+    assert len(taps) == 2
+    assert all(value > 0 for value in losses.values())
+    # What is compared teaches by itself, down to what reads the image.
+    compared = {'teacher': 'dual.loss_consistency', 'student': 'distill.loss_sup'}[stage]
+    stem = next(item for item in distiller.student.modules() if isinstance(item, torch.nn.Conv2d))
+    (gradient,) = torch.autograd.grad(losses[compared], stem.weight, retain_graph=True)
+    assert gradient.abs().sum() > 0
+    check_gradients(distiller, losses)
+    for name, parameter in distiller.student.named_parameters():
+        if name.endswith('conv_seg.weight'):
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.usefixtures('narrow')
+@pytest.mark.parametrize('stage', ['teacher', 'student'])
+def test_stdc_takes_odd_crops(stage, tmp_path):
+    distiller = distiller_of('stdc', stage, tmp_path)
+    check_gradients(distiller, take_step(distiller, labels_of((75, 93))))
+
+
+@pytest.mark.usefixtures('narrow')
+@pytest.mark.parametrize('stage', ['teacher', 'student'])
+def test_stdc_takes_a_crop_without_labels(stage, tmp_path):
+    distiller = distiller_of('stdc', stage, tmp_path)
+    losses = take_step(distiller, torch.full((2, 64, 64), IGNORE))
+    # The third auxiliary head learns borders, and the others nothing.
+    classes = [value for name, value in losses.items() if name.endswith(HEADS_OF_CLASSES)]
+    assert [value.item() for value in classes] == [0] * (3 if stage == 'student' else 6)
+    check_gradients(distiller, losses)
 
 
 @pytest.mark.parametrize('stage', ['supervised', 'teacher', 'student'])

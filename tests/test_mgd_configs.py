@@ -113,14 +113,14 @@ def test_students_can_be_handed_over(recipe):
 def test_camvid_study_gives_all_students_the_same(fraction):
     recipe = load_recipe(CONFIGS / 'study_camvid_16.py', cfg_options={'fraction': fraction})
     stages = {stage.name: stage for stage in recipe.stages}
-    assert list(stages) == [*RECIPES['camvid'], 'cps', 'kd']
+    assert list(stages) == [*RECIPES['camvid'], 'cps', 'kd', 'no_region', 'all_labels']
     check_configs({name: stage.config for name, stage in stages.items()}, 'study')
-    rows = ['supervised', 'deeper', 'wider', 'kd', 'cps', 'distill']
+    rows = ['supervised', 'deeper', 'wider', 'kd', 'cps', 'distill', 'no_region', 'all_labels']
     assert [row['stage'] for row in recipe.report['rows']] == rows
     assert stages['kd'].uses == [('deeper', 'checkpoint')]
     assert stages['cps'].uses == []
     plain, mgd = stages['supervised'].config, stages['distill'].config
-    for name in ('kd', 'cps', 'distill'):
+    for name in ('kd', 'cps', 'distill', 'no_region'):
         config = stages[name].config
         assert config['model']['student'] == plain['model']['student']
         assert config['train_dataloader'] == mgd['train_dataloader']

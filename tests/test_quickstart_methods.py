@@ -13,6 +13,7 @@ from castkd.engine.recipe import load_recipe
 from castkd.registry import build_model
 from tests.plain_project import DETECTOR, SEGMENTOR, SHORT, call, plain_answer
 from tools import export_student, train
+from tools import test as evaluate
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'quickstart'
 STEPS = 2
@@ -100,6 +101,11 @@ def test_a_student_of_the_recipe_is_plain(method, root, tmp_path, monkeypatch):
     given = [last / 'config.py', last / f'iter_{STEPS}.pth']
     call(export_student, *given, '--out', tmp_path)
     assert 'castkd' not in (tmp_path / 'student.py').read_text()
+    plain = [tmp_path / 'student.py', tmp_path / 'student.pth']
+    call(evaluate, *plain, '--out', tmp_path / 'plain.json', '--work-dir', tmp_path / 'work')
+    # Without connectors and teachers it is as good as the stage said.
+    metrics = json.loads((tmp_path / 'plain.json').read_text())['metrics']
+    assert metrics == stages[students[-1]]['metrics']
     image = next((root / 'data/scenes/leftImg8bit/val').rglob('*.png'))
     wanted = load_predictor(*given).predict_paths([image])[0]
     if method == 'gid':

@@ -180,8 +180,30 @@ def test_an_exported_student_is_plain_mmseg(here, tmp_path):
         for name in ('trained', 'exported')
     ]
     assert metrics[0]['mIoU'] == metrics[1]['mIoU']
+    stages = json.loads((here / 'recipe.json').read_text())['stages']
+    assert metrics[0]['mIoU'] == stages['student']['metrics']['mIoU']
     image = next((here.parents[1] / 'data/scenes/leftImg8bit/val').rglob('*.png'))
     from castkd.apis.predictor import load_predictor
 
     wanted = load_predictor(*given).predict_paths([image])[0].seg_logits.data
     assert torch.equal(plain_answer(SEGMENTOR, tmp_path, image), wanted)
+
+
+def test_labels_on_the_grid_of_the_logits_are_no_matter_of_predictions(here, tmp_path):
+    """The pipelines of TransKD's published protocol, where mIoU is that of maps of a quarter of the side."""
+    config = Config.fromfile(here / 'student/config.py')
+    for loader in ('val_dataloader', 'test_dataloader'):
+        config[loader].dataset.pipeline.insert(-1, dict(type='castkd.LabelsAtStride', stride=4))
+    config.dump(tmp_path / 'coarse.py')
+    given = [tmp_path / 'coarse.py', here / 'student' / f'iter_{STEPS}.pth']
+    images = here.parents[1] / 'data/scenes/leftImg8bit/val'
+    options = ['--images', images, '--reference', 'data/scenes/gtFine/val', '--device', 'cpu']
+    call(pseudo_label, *given, *options, '--out', tmp_path / 'labels.json')
+    for image in read_pseudo_maps(tmp_path / 'labels.json').images:
+        assert (image['height'], image['width']) == (64, 128)
+        assert np.asarray(Image.open(image['labels'])).shape == (64, 128)
+    call(export_student, *given, '--out', tmp_path)
+    assert 'castkd' not in (tmp_path / 'student.py').read_text()
+    # Validation goes on to compare maps of a quarter.
+    call(evaluate, *given, '--out', tmp_path / 'coarse.json', '--work-dir', tmp_path / 'work')
+    assert 0 <= json.loads((tmp_path / 'coarse.json').read_text())['metrics']['mIoU'] <= 100

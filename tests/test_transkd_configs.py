@@ -28,6 +28,7 @@ CLASSES = {
     'transkd_segformer_ade20k': 150,
 }
 VARIANTS = ('base', 'gl', 'ea')
+JITTER = 'PhotoMetricDistortion'
 
 
 def stages_of(name):
@@ -72,6 +73,21 @@ def test_stages_share_their_networks(name):
         assert list(loader['dataset']['sources']) == ['labeled']
         for other in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
             assert stages[key].config[other] == stages['supervised'].config[other]
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_colours_change_where_mmseg_changes_them(name):
+    """Last of what all networks of the recipe see; the published code leaves colours alone, and so does CamVid."""
+    pipelines = [
+        stage.config['train_dataloader']['dataset']['sources']['labeled']['pipeline']
+        for stage in stages_of(name).values()
+    ]
+    assert all(pipeline == pipelines[0] for pipeline in pipelines)
+    kinds = [step['type'].split('.')[-1] for step in pipelines[0]]
+    own = [] if 'paper' in name or 'camvid' in name else ['RandomCrop', 'RandomFlip', JITTER]
+    assert kinds[-len(own) - 1 : -1] == own
+    assert (JITTER in kinds) == bool(own)
+    assert kinds[-1] == 'MultiBranch'
 
 
 def test_camvid_study_gives_all_students_the_same():

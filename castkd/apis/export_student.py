@@ -23,7 +23,7 @@ from castkd.apis.portable import (
     portable_modules,
     write_modules,
 )
-from castkd.apis.predictor import Predictor
+from castkd.apis.predictor import Predictor, changes_labels
 from castkd.apis.student import load_student, prediction_dataset, read_config, student_config
 from castkd.checkpoints import sha256, student_state
 from castkd.errors import CheckpointError, ConfigError, DataError
@@ -37,6 +37,7 @@ CHECKPOINT_NAME = 'student.pth'
 PLAIN_TYPES = {
     'castkd.LoadImage': ('LoadImageFromFile', ()),
     'castkd.LoadSemanticAnnotations': ('LoadAnnotations', ('num_classes', 'palette')),
+    'castkd.AreaSOLOV2Head': ('SOLOV2Head', ()),
     'castkd.OHEMCrossEntropy': ('CrossEntropyLoss', ('threshold', 'min_kept')),
 }
 
@@ -53,6 +54,9 @@ def export_student(
     the plain model's names, the class names and colours, and where they come from. Before the two files appear in
     ``out_dir`` they are read back, loaded strictly into a new model, and its predictions on a random image are compared
     bit by bit with those of the student.
+
+    Transforms of castkd that concern labels alone are left out. Without ``castkd.LabelsAtStride`` predictions have the
+    size of the image, and that is where the exported config scores them.
 
     A student with parts that mmdet does not have (DINOv2) comes with copies of their modules in a third thing, the
     folder ``student_modules``, which the config puts on Python's path; it must stay beside the config.
@@ -139,7 +143,7 @@ def plain_config(student: Config, dataset_meta: Mapping[str, Any]) -> Config:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a config
-    """Return a copy with castkd's stand-ins replaced and without references to files of first weights."""
+    """Return a copy with castkd's stand-ins replaced, without steps for labels alone and files of first weights."""
     if isinstance(value, Mapping):
         copy = {key: _plain(item) for key, item in value.items()}
         if copy.get('type') in PLAIN_TYPES:
@@ -152,8 +156,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a config
             copy['init_cfg'] = None
         return copy
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
+        kept = (item for item in value if not _is_left_out(item))
+        return type(value)(_plain(item) for item in kept)
     return value
+
+
+def _is_left_out(item: Any) -> bool:  # noqa: ANN401 - any value of a config
+    return isinstance(item, Mapping) and changes_labels(item)
 
 
 def _castkd_types(value: Any, key: str = '') -> Iterator[tuple[str, str]]:  # noqa: ANN401

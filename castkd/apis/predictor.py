@@ -23,10 +23,11 @@ from castkd.apis.student import (
     student_config,
 )
 from castkd.errors import CastkdError, ConfigError, DataError, in_words
+from castkd.registry import TRANSFORMS as OWN_TRANSFORMS
 
 
 class Predictor:
-    """A plain model with the test pipeline of its config, without annotations.
+    """A plain model with the test pipeline of its config, without the steps that concern labels alone.
 
     Args:
         model: The model, in eval mode on its device, with ``dataset_meta``.
@@ -43,7 +44,9 @@ class Predictor:
         self.config = config
         self.classes: tuple[str, ...] = model.dataset_meta['classes']
         first, *rest = [
-            step for step in prediction_dataset(config).pipeline if not reads_annotations(step)
+            step
+            for step in prediction_dataset(config).pipeline
+            if not (reads_annotations(step) or changes_labels(step))
         ]
         array = {'type': 'LoadImageFromNDArray', 'to_float32': first.get('to_float32', False)}
         with building(config, 'test pipeline'):
@@ -167,6 +170,16 @@ def reads_annotations(step: Mapping[str, Any]) -> bool:
     """Tell whether a step of a pipeline loads labels."""
     name = str(step['type']).rsplit('.', maxsplit=1)[-1]
     return name.startswith('Load') and 'Annotations' in name
+
+
+def changes_labels(step: Mapping[str, Any]) -> bool:
+    """Tell whether a step of a pipeline is a transform of castkd that concerns labels alone (``labels_only``)."""
+    kind = step.get('type')
+    if isinstance(kind, str):
+        scope, _, name = kind.rpartition('.')
+        OWN_TRANSFORMS.import_from_location()
+        kind = OWN_TRANSFORMS.module_dict.get(name) if scope == 'castkd' else None
+    return getattr(kind, 'labels_only', False)
 
 
 def _strict_loader(step: Mapping[str, Any]) -> dict:

@@ -119,6 +119,7 @@ def solov2(
         (384, 2048),
     ),
     smallest: Sequence[int] = (8, 8, 16, 32, 32),
+    area_targets: bool = False,
     max_per_image: int = 100,
     norm_eval: bool = False,
     pretrained: str | None = None,
@@ -138,6 +139,7 @@ def solov2(
         scale_ranges: Object sizes per level: square root of the box area, in pixels of the network's input.
         smallest: Areas per level, in pixels of the mask features (stride 4): masks that are not larger are never
             predicted. The default, of the authors' code, is too much for objects of less than 12 x 12 pixels.
+        area_targets: Whether masks are taught as areas, see :class:`~castkd.heads.AreaSOLOV2Head`.
         max_per_image: Instances per image.
         norm_eval: Whether the ResNet's batch norms keep their statistics (for a pretrained backbone).
         pretrained: Checkpoint of the backbone; None starts from random weights.
@@ -163,7 +165,7 @@ def solov2(
             'norm_cfg': None if pretrained else BATCH_NORM,
         },
         'mask_head': _grid_head(
-            num_classes, channels, stacked_convs, num_grids, scale_ranges, smallest
+            num_classes, channels, stacked_convs, num_grids, scale_ranges, smallest, area_targets
         ),
         'test_cfg': {
             'nms_pre': 500,
@@ -184,10 +186,11 @@ def _grid_head(
     num_grids: Sequence[int],
     scale_ranges: Sequence[tuple[int, int]],
     smallest: Sequence[int],
+    area_targets: bool,
 ) -> dict:
     norm = {'type': 'GN', 'num_groups': min(32, channels // 4)}
     return {
-        'type': 'SOLOV2Head',
+        'type': 'castkd.AreaSOLOV2Head' if area_targets else 'SOLOV2Head',
         'num_classes': num_classes,
         'in_channels': channels,
         'feat_channels': channels,

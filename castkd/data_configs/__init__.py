@@ -5,6 +5,7 @@ from castkd.data_configs.semantic import map_crop, semantic_data
 from castkd.data_configs.shared import (
     color_jitter,
     data_parts,
+    file_size_jitter,
     labeled_only,
     random_geometry,
     scale_jitter,
@@ -16,6 +17,7 @@ __all__ = [
     'color_jitter',
     'data_parts',
     'detector_geometry',
+    'file_size_jitter',
     'instance_crop',
     'instance_data',
     'labeled_only',

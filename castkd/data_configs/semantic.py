@@ -28,7 +28,7 @@ def semantic_data(
     train: Mapping[str, str],
     val: Mapping[str, str],
     augmentation: Sequence[dict],
-    test_scale: tuple[int, int],
+    test_scale: tuple[int, int] | None,
     palette: bool = False,
 ) -> dict[str, Any]:
     """Return what a config needs to train on label maps of some images and to validate on others.
@@ -41,7 +41,7 @@ def semantic_data(
         val: The same of the validation images.
         augmentation: Transforms of training that all views of an image share: ``random_geometry``, and ``color_jitter``
             where the weak view has other colours than the file (:mod:`castkd.data_configs.shared`).
-        test_scale: Width and height that images are resized into for prediction.
+        test_scale: Width and height that images are resized into for prediction; None leaves them as they are.
         palette: See :class:`castkd.datasets.index_maps.LoadSemanticAnnotations`.
 
     Returns:
@@ -54,13 +54,14 @@ def semantic_data(
     }
     real_labels = {**load_labels, 'palette': True} if palette else load_labels
     resize = {'type': 'mmseg.Resize', 'scale': test_scale, 'keep_ratio': True}
+    resizes = [resize] if test_scale else []
     load = pieces['load_image']
     pipelines = {
         'labeled': [*load, real_labels, *shared, *pieces['labeled_views']],
         'unlabeled': [*load, *shared, *pieces['unlabeled_views']],
         'pseudo': [*load, load_labels, *shared, *pieces['unlabeled_views']],
         # mmseg compares predictions in pixels of the file, so labels come after the resize.
-        'test': [*load, resize, real_labels, pieces['pack']],
+        'test': [*load, *resizes, real_labels, pieces['pack']],
     }
     labeled = {**_annotated(dataset, train), 'pipeline': pipelines['labeled']}
     unlabeled = {

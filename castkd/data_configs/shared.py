@@ -27,6 +27,12 @@ def short_side_jitter(side: int, longest: int) -> dict:
     }
 
 
+def file_size_jitter(factors: Sequence[float]) -> dict:
+    """Return a resize of an image's own width and height by one of ``factors``, each as likely."""
+    resizes = [[{'type': 'castkd.Resize', 'scale_factor': factor}] for factor in factors]
+    return {'type': 'RandomChoice', 'transforms': resizes}
+
+
 def random_geometry(resize: dict, crop: dict, flip: Mapping[str, Any] | None = None) -> list[dict]:
     """Return the transforms of training that move pixels.
 
@@ -39,7 +45,7 @@ def random_geometry(resize: dict, crop: dict, flip: Mapping[str, Any] | None = N
 
 
 def color_jitter() -> dict:
-    """Return the colour distortion of SSD (Liu et al., ECCV 2016), which the training of Mask2Former has.
+    """Return the colour distortion of SSD (Liu et al., ECCV 2016), which Mask2Former's and mmseg's trainings have.
 
     It is mmseg's: that of mmdet leaves floats, and the strong view is made from uint8.
     """

@@ -20,9 +20,11 @@ from castkd.heads.slots import (
     check_same_geometry,
     slot_reader,
 )
+from castkd.heads.solov2 import AreaSOLOV2Head
 
 __all__ = [
     'AnchorSlots',
+    'AreaSOLOV2Head',
     'BoxQueries',
     'DPTPixelDecoder',
     'FCOSSlots',

@@ -23,8 +23,9 @@ def pixel_similarity(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         L = \frac{1}{|Q|} \sum_{(n,m) \in Q} \frac{1}{B h w} \sum_{b,p} (r^s_{nm,bp} - r^t_{nm,bp})^2, \quad
         r_{nm} = \frac{A_m - A_n}{\|A_m - A_n\|_2}
 
-    over the pairs n < m of the list, where :math:`A` is the map of :func:`~castkd.losses.features.attention_map`. The
-    segmentation benchmark of CIRKD takes auxiliary logits, the feature before the classifier, and the logits.
+    over the pairs n < m of the list, where :math:`A` is the map of :func:`~castkd.losses.features.attention_map`. Two
+    equal maps have :math:`r_{nm} = 0`, without gradient. The segmentation benchmark of CIRKD takes auxiliary logits,
+    the feature before the classifier, and the logits; the logits twice where a student has no auxiliary head.
 
     Args:
         student: At least two maps (B, C_n, h, w) of one grid.
@@ -62,7 +63,11 @@ def pixel_similarity(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
 
 
 def _move(first: Tensor, second: Tensor) -> Tensor:
-    return F.normalize(second - first, dim=1)
+    """Return the difference of two maps (B, N) in length 1; one that is zero stays it and has no gradient."""
+    move = second - first
+    # Divided by its length, a zero has a gradient of 1e12, in whose rounding that of the other pairs is lost.
+    still = ~move.any(dim=1, keepdim=True)
+    return F.normalize(move.masked_fill(still, 0), dim=1)
 
 
 def category_similarity(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from castkd.losses.maps import paired
 from castkd.losses.soft_targets import ChannelWiseDistillation, channel_wise_distillation
 from castkd.registry import MODELS, build_model
 
@@ -47,6 +48,8 @@ def dual_path_consistency(
         >>> round(loss.item(), 4)
         0.4757
     """
+    names = ('path1_logits', 'path2_logits')
+    paired('DualPathConsistency', path1_logits, path2_logits, names=names)
     return distance(path1_logits, path2_logits) + distance(path2_logits, path1_logits)
 
 

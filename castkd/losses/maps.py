@@ -35,6 +35,7 @@ def paired(
     *,
     same_channels: bool = True,
     same_grid: bool = True,
+    names: tuple[str, str] = ('student', 'teacher'),
 ) -> tuple[Tensor, Tensor]:
     """Check two maps, and return them in full precision, the teacher's without gradient.
 
@@ -44,6 +45,7 @@ def paired(
         teacher: (B, C, h, w); (B, D, ...) without ``same_channels``, (B, ..., h', w') without ``same_grid``.
         same_channels: Whether both need the same number of channels.
         same_grid: Whether both need the same height and width.
+        names: What the error calls the two maps.
 
     Returns:
         Both maps, float32 where they were of half precision.
@@ -51,13 +53,13 @@ def paired(
     Raises:
         ConfigError: When a shape is wrong.
     """
-    for name, value in (('student', student), ('teacher', teacher)):
+    for name, value in zip(names, (student, teacher), strict=True):
         if value.dim() != 4:
             raise ConfigError(f'{owner}: {name} must be (B, C, h, w), got {tuple(value.shape)}')
     channels = student.shape[1]
     if same_channels and teacher.shape[1] != channels:
         raise ConfigError(
-            f'{owner}: student has {channels} channels and teacher {teacher.shape[1]}; logits need the same '
+            f'{owner}: {names[0]} has {channels} channels and {names[1]} {teacher.shape[1]}; logits need the same '
             'classes in both networks, features a connector such as castkd.ConvConnector'
         )
     own, other = (
@@ -71,7 +73,7 @@ def paired(
             else ('batch', 'give both the same view')
         )
         raise ConfigError(
-            f'{owner}: teacher must have {what} {own} like student, got {other}; {todo}'
+            f'{owner}: {names[1]} must have {what} {own} like {names[0]}, got {other}; {todo}'
         )
     return widen(student), widen(teacher.detach())
 

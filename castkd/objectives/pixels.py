@@ -66,6 +66,6 @@ def check_same_classes(owner: str, network: str, logits: Tensor, student: Tensor
     """
     if logits.shape[1] != student.shape[1]:
         raise ConfigError(
-            f'{owner}: {network!r} has {logits.shape[1]} classes and the student {student.shape[1]}; all must have '
-            'the same, in the same order'
+            f'{owner}: {network!r} has {logits.shape[1]} classes and the student {student.shape[1]}; set num_classes '
+            'of its decode head, or take a checkpoint that was trained on the same classes in the same order'
         )

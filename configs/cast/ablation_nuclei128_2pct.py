@@ -19,9 +19,14 @@ variants = dict(
         'pseudo-labels with slivers (min_kept 0)',
         {labels: '{label_slivers.annotations}'},
     ),
-    cue_uniform=('cue: uniform', {f'{contrast}.loss.cue': 'uniform'}),
-    cue_mask=('cue: mask', {f'{contrast}.loss.cue': 'mask'}),
-    cue_class=('cue: class', {f'{contrast}.loss.cue': 'class'}),
+    # Where labels forbid negatives on the anchor's own nucleus, a cue has little left to avoid.
+    **{
+        f'cue_{cue}': (
+            f'cue: {cue}, nothing forbidden',
+            {f'{contrast}.loss.cue': cue, f'{contrast}.loss.forbid_same_instance': False},
+        )
+        for cue in ('uniform', 'mask', 'class', 'fused')
+    },
     negatives_50=('50 negatives', {f'{contrast}.loss.num_negatives': 50}),
     negatives_800=('800 negatives', {f'{contrast}.loss.num_negatives': 800}),
     temperature_007=('temperature 0.07', {f'{contrast}.loss.temperature': 0.07}),

@@ -6,7 +6,7 @@ _base_ = './mgd_camvid.py'
 
 work_dir = 'work_dirs/mgd_camvid_16'  # of every seed: work_dirs/mgd_camvid_16_study/seed0, ...
 
-deeper, distill = (stage for stage in _base_.recipe if stage['name'] in ('deeper', 'distill'))
+supervised, deeper, _, distill = _base_.recipe
 recipe = [
     *_base_.recipe,
     dict(deeper, name='cps', config='{folder}/cps.py'),
@@ -24,6 +24,14 @@ recipe = [
         name='no_region',
         cfg_options={**distill['cfg_options'], 'model.objectives.mgd.region_weight': 0.0},
     ),
+    dict(
+        supervised,
+        name='all_labels',
+        cfg_options={
+            **supervised['cfg_options'],
+            'train_dataloader.dataset.split': dict(fraction=1.0, seed='{seed}'),
+        },
+    ),
 ]
 *before, mgd = _base_.report['rows']
 report = dict(
@@ -33,8 +41,9 @@ report = dict(
         dict(stage='cps', label='student, CPS'),
         mgd,
         dict(stage='no_region', label='student, MGD without its region level'),
+        dict(stage='all_labels', label='student, all labels'),
     ],
     pictures=dict(best=5, worst=5, stages=['supervised', 'cps', 'distill']),
 )
 # They are in the recipe now; as variables they would take options that change nothing.
-del deeper, distill, before, mgd
+del supervised, deeper, distill, _, before, mgd

@@ -164,8 +164,9 @@ def test_student_config_adds_the_default_loops(project):
     assert 'val_cfg' not in plain
 
 
-def test_segmentor(tmp_path):
-    # The annotations that its pipeline names do not exist and are not read.
+@pytest.mark.parametrize('step', [None, {'type': 'castkd.LabelsAtStride'}])
+def test_segmentor(tmp_path, step):
+    # The annotations that its pipeline names do not exist and are not read, nor is their grid that of predictions.
     config = Config(
         {
             'model': tiny_segmentor(),
@@ -176,6 +177,7 @@ def test_segmentor(tmp_path):
                     'pipeline': [
                         {'type': 'LoadImageFromFile'},
                         {'type': 'LoadAnnotations'},
+                        *([step] if step else []),
                         {'type': 'PackSegInputs'},
                     ],
                 }

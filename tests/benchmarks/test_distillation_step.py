@@ -11,16 +11,10 @@ from mmengine.config import Config
 from benchmarks import distillation_step as benchmark
 from benchmarks.bare_step import BareStep
 from benchmarks.step_batch import OBJECTS, make_batch, size_of, views_of
-from castkd.architectures import (
-    deeplabv3plus,
-    label_assisted,
-    resnet_segmentor,
-    segformer,
-    stage_channels,
-)
 from castkd.registry import build_model
 from tests.builders import tiny_mask2former
 from tests.detectors import tiny_detector
+from tests.method_stages import SEMANTIC, method_stage, semantic_stage
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 STUDENT = tiny_mask2former(1)
@@ -44,22 +38,6 @@ CAST = dict(
     ),
     train_dataloader=dict(batch_sampler=dict(counts=dict(labeled=1, unlabeled=2))),
 )
-FCN = resnet_segmentor(3, 'fcn', base_channels=8, channels=8, num_convs=1)
-DEEPLAB = deeplabv3plus(3, 'resnet18', width=0.125, channels=8)
-SMALL, BIG = (segformer(3, embed_dims=width, depths=(1, 1, 1, 1), channels=8) for width in (8, 16))
-TRANSKD = dict(
-    student_channels=stage_channels(8),
-    teacher_channels=stage_channels(16),
-    fusion=dict(mid_channels=8, bottleneck_norm='none'),
-)
-# Shipped method, its student, its teachers, and options of the objective that the networks ask for.
-SEMANTIC = {
-    'cps': (DEEPLAB, {}, {}),
-    'mgd': (DEEPLAB, dict(deeper=DEEPLAB, wider=DEEPLAB), {}),
-    'lad_teacher': (label_assisted(FCN), {}, {}),
-    'lad_student': (FCN, dict(twin=label_assisted(FCN)), {}),
-    'transkd_ea': (SMALL, dict(big=BIG), dict(transkd=TRANSKD)),
-}
 GID = dict(adapter=dict(in_channels=16, out_channels=16), selection=dict(min_size=4))
 DETECTORS = ('retinanet', 'mask_rcnn')
 
@@ -69,20 +47,9 @@ def config_of(method):
     if method == 'cast':
         return Config(copy.deepcopy(CAST))
     if method in DETECTORS:
-        student = tiny_detector(method, num_classes=3)
-        teachers, objectives = dict(big=student), dict(gid=GID)
-        method = 'gid_unlabeled'
-    else:
-        student, teachers, objectives = SEMANTIC[method]
-    config = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
-    options = dict(student=student, classes=('a', 'b', 'c'), objectives=objectives)
-    options['teachers'] = {name: dict(model=network) for name, network in teachers.items()}
-    if method == 'cps':
-        options['peers'] = dict(second=student)
-    config.merge_from_dict(dict(model=copy.deepcopy(options)))
-    config.labeled_pipeline = [dict(type='castkd.RandomCrop', crop_size=(64, 96))]
-    config.train_dataloader = dict(batch_sampler=dict(counts=dict(labeled=2, unlabeled=4)))
-    return config
+        network = tiny_detector(method, num_classes=3)
+        return method_stage('gid_unlabeled', network, dict(big=network), dict(gid=GID))
+    return semantic_stage(method)
 
 
 def gradients(distiller):

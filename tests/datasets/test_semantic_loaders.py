@@ -14,6 +14,7 @@ from castkd.datasets.transforms.geometry import relative_homography, warp_semant
 from castkd.errors import DataError
 from tests import semantic_fixtures as made
 from tests.datasets.test_loaders import relocated
+from tests.fixtures import SIZE
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 MAKERS = {
@@ -107,6 +108,24 @@ def test_a_batch_has_labels_for_the_labelled_only(prepared):
         assert 'gt_sem_seg' not in weak
         assert 'gt_sem_seg' not in strong
         assert torch.equal(relative_homography(weak, strong), torch.eye(3, dtype=torch.float64))
+
+
+def test_voc_is_read_at_factors_of_its_own_size(roots):
+    """From half to twice, in tenths; any crop is taken, and validation leaves images as they are."""
+    config = load_config('voc2012aug', roots('voc2012aug')[0])
+    height, width = SIZE
+    shapes = {
+        (round(height * tenths / 10), round(width * tenths / 10)): tenths for tenths in range(5, 21)
+    }
+    for name, view in (('labeled', 'sup'), ('unlabeled', 'unsup_teacher')):
+        dataset = DATASETS.build(config[f'{name}_dataset'].to_dict())
+        drawn = [dataset[index % 12]['data_samples'][view] for index in range(150)]
+        assert {shapes[tuple(sample.img_shape)] for sample in drawn} == set(range(5, 21))
+        assert {tuple(sample.ori_shape) for sample in drawn} == {SIZE}
+    (crop,) = [step for step in config.labeled_pipeline if 'crop_size' in step]
+    assert crop.cat_max_ratio == 1
+    for sample in DATASETS.build(config.val_dataloader.dataset.to_dict()):
+        assert tuple(sample['inputs'].shape[1:]) == tuple(sample['data_samples'].img_shape) == SIZE
 
 
 def test_evaluators_measure_the_mean_over_classes(roots):

@@ -12,6 +12,11 @@ def waves(shape=(2, 3, 4, 5)):
     return index.sin(), index.cos()
 
 
+def round_waves():
+    """Return :func:`waves` with 20 binary digits behind the point: to add a small whole number rounds nothing."""
+    return tuple((value * 2**20).round() / 2**20 for value in waves())
+
+
 class PairContract(LossContract):
     """Promises of a loss on two maps; a subclass named ``Test...`` says how to build it.
 

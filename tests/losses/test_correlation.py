@@ -15,7 +15,20 @@ class TestCorrelationDistillation(PairContract):
 
 
 def test_value():
-    assert CorrelationDistillation()(*waves()).item() == pytest.approx(1.8353015934, abs=1e-7)
+    """Pearson's own, from a plain form; the released function adds 1e-8 to its divisors and gives 1.8353015934."""
+    student, teacher = waves()
+    loss = CorrelationDistillation()(student, teacher).item()
+    assert loss == pytest.approx(1.8353015633, rel=1e-10)
+    released = 0.0
+    for dim in (0, 1):
+        first, second = (
+            value.softmax(1).transpose(0, 1).flatten(1) for value in (student, teacher)
+        )
+        first, second = (value - value.mean(dim, keepdim=True) for value in (first, second))
+        divisor = first.norm(dim=dim) * second.norm(dim=dim) + 1e-8
+        released += (1 - (first * second).sum(dim) / divisor).mean().item()
+    assert released == pytest.approx(1.8353015934, rel=1e-10)
+    assert loss == pytest.approx(released, abs=5e-8)
 
 
 @pytest.mark.parametrize(('beta', 'gamma'), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])

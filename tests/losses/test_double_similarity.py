@@ -62,6 +62,23 @@ def test_pixel_similarity_equals_a_loop():
     torch.testing.assert_close(PixelSimilarity()(student, teacher), total)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_map_that_is_twice_in_the_list_has_the_gradient_of_the_other_pairs(dtype):
+    """The list of a student without auxiliary head, whose teacher has one."""
+    logits, feature = torch.randn(2, 3, 4, 5), torch.randn(2, 6, 4, 5)
+    teacher = [torch.randn(2, channels, 4, 5).to(dtype) for channels in (3, 8, 3)]
+    taps = [value.to(dtype).requires_grad_() for value in (logits, feature)]
+    loss = PixelSimilarity()([taps[0], taps[1], taps[0]], teacher)
+    found = torch.autograd.grad(loss, taps)
+    pairs = [PixelSimilarity()(taps, teacher[:2]), PixelSimilarity()(taps[::-1], teacher[1:])]
+    expected = torch.autograd.grad(sum(pairs) / 3, taps)
+    for value, wanted in zip(found, expected, strict=True):
+        assert wanted.any()
+        torch.testing.assert_close(value, wanted)
+    # What no gradient can change is in the value all the same: the teacher's own move, of length 1.
+    assert (loss - sum(pairs) / 3).item() == pytest.approx(1 / (3 * 20), rel=1e-3)
+
+
 def test_category_similarity_equals_a_loop():
     student, teacher = torch.randn(2, 4, 4, 6), torch.randn(2, 4, 4, 6)
     total = 0.0

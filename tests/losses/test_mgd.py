@@ -77,6 +77,12 @@ class TestImage:
         loss = ImageSemanticLoss()
         value = loss(student, teacher)
         assert (loss(student + 3, teacher) - value).abs() > 1
+        # What the other levels read of the logits does not change.
+        labels = teacher.argmax(1)
+        assert torch.equal((student + 3).argmax(1), student.argmax(1))
+        torch.testing.assert_close(
+            F.cross_entropy(student + 3, labels), F.cross_entropy(student, labels)
+        )
         moved = student.flatten(2)[..., torch.randperm(20)].reshape(student.shape)
         torch.testing.assert_close(loss(moved, teacher), value)
 

@@ -28,9 +28,15 @@ def test_every_method_is_listed():
     assert {path.stem for path in METHODS.glob('*.py')} == set(WEIGHTS)
 
 
-def trained(model, network):
+def with_auxiliary_head():
+    network = tiny_segmentor()
+    network['auxiliary_head'] = dict(network['decode_head'])
+    return network
+
+
+def trained(model, network, larger=None):
     """Return the distiller of a method, its teacher, and the losses of a step."""
-    teacher = Teacher(network)
+    teacher = Teacher(larger or network)
     distiller = MODELS.build({**model, 'student': network, 'teachers': {'big': teacher}})
     distiller.init_weights()
     samples = [make_map_sample(torch.randint(0, 3, (96, 96)).numpy()) for _ in range(2)]
@@ -42,13 +48,25 @@ def test_dsd_with_an_auxiliary_head():
     """The benchmark's list for networks that have one, see docs/distillation.md."""
     model = Config.fromfile(METHODS / 'dsd.py').model
     model.objectives.psd.taps[0] = 'auxiliary_head.conv_seg'
-    network = tiny_segmentor()
-    network['auxiliary_head'] = dict(network['decode_head'])
-    distiller, _, losses = trained(model, network)
+    distiller, _, losses = trained(model, with_auxiliary_head())
     taps = distiller.last_step['big', 'sup'].taps
     assert taps['auxiliary_head.conv_seg'].shape == taps['decode_head.conv_seg'].shape
     losses['psd.loss_sup'].backward()
     assert distiller.student.auxiliary_head.conv_seg.weight.grad.any()
+
+
+def test_dsd_of_a_student_whose_teacher_alone_has_an_auxiliary_head():
+    """The benchmark's list of the teacher, and the logits twice in that of the student."""
+    model = Config.fromfile(METHODS / 'dsd.py').model
+    psd = model.objectives.psd
+    psd.teacher_taps = ['auxiliary_head.conv_seg', *psd.taps[1:]]
+    distiller, _, losses = trained(model, tiny_segmentor(), with_auxiliary_head())
+    taps = distiller.last_step['big', 'sup'].taps
+    assert set(taps) == {'auxiliary_head.conv_seg', *psd.taps}
+    losses['psd.loss_sup'].backward()
+    found = distiller.student.decode_head.conv_seg.weight.grad
+    assert found.any()
+    assert found.isfinite().all()
 
 
 @pytest.mark.parametrize('method', WEIGHTS)

@@ -1,17 +1,27 @@
 """MGD: which teacher teaches what, on which images, and what stays as it is."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from castkd.distiller import Distiller
 from castkd.errors import ConfigError
 from castkd.losses import image_semantic_loss, region_content_loss
 from castkd.objectives import MultiGranularity
 from castkd.structures import PassResult, Step
 from castkd.teachers import Teacher
-from tests.builders import make_map_sample
-from tests.segmentation import CLASSES, make_distiller, run_step, semantic_batch, teacher_file
+from tests.builders import make_map_sample, tiny_segmentor
+from tests.segmentation import (
+    CLASSES,
+    CUTMIX,
+    make_distiller,
+    run_step,
+    semantic_batch,
+    teacher_file,
+)
 
 MGD = dict(type='castkd.MultiGranularity')
 SUP = dict(type='castkd.Supervised')
@@ -211,7 +221,10 @@ class TestLosses:
         assert all(plain[name] != losses[name] for name in losses if 'pixel' in name)
 
     def test_other_classes_are_refused(self):
-        with pytest.raises(ConfigError, match="'deeper' has 4 classes and the student 3"):
+        text = (
+            "'deeper' has 4 classes and the student 3; set num_classes of its decode head, or take"
+        )
+        with pytest.raises(ConfigError, match=text):
             MultiGranularity()(make_step(classes=4))
 
     @pytest.mark.parametrize(
@@ -273,6 +286,27 @@ class TestStep:
         for name, teacher in distiller.teachers.items():
             assert teacher.fingerprint() == marks[name]
             assert all(item.grad is None for item in teacher.model.parameters())
+
+    def test_teachers_stay_over_many_steps(self):
+        """Bit for bit, on networks of one stage."""
+        torch.manual_seed(0)
+        config = tiny_segmentor(CLASSES)
+        config['backbone'].update(num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
+        config['decode_head'].update(in_channels=8, in_index=0)
+        teachers = {name: Teacher(config) for name in ('deeper', 'wider')}
+        distiller = Distiller(config, teachers, views=CUTMIX, objectives=dict(sup=SUP, mgd=MGD))
+        distiller.init_weights()
+        optimizer = torch.optim.SGD(distiller.parameters(), lr=0.01)
+        marks = {name: teacher.fingerprint() for name, teacher in teachers.items()}
+        student = copy.deepcopy(distiller.student.state_dict())
+        batch = semantic_batch(size=(16, 24))
+        for seed in range(100):
+            optimizer.zero_grad()
+            distiller.parse_losses(run_step(distiller, batch, seed))[0].backward()
+            optimizer.step()
+        assert {name: item.fingerprint() for name, item in teachers.items()} == marks
+        for name, value in distiller.student.state_dict().items():
+            assert not torch.equal(value, student[name]), name
 
     def test_each_loss_reaches_the_backbone(self, teachers):
         for name in sorted(NAMES):

@@ -239,6 +239,27 @@ def test_student_runs_as_it_does_alone(teacher_file):
 
 
 @pytest.mark.parametrize('family', FAMILIES)
+def test_student_predicts_as_it_does_alone(family, teacher_file):
+    distiller = make_distiller(teacher_file(family), family, 'ea')
+    inputs, samples = make_batch()
+    # After a step, whose batch norms have seen something.
+    distiller.parse_losses(distiller(inputs, samples, mode='loss'))[0].backward()
+    alone = build_model(network(family))
+    alone.load_state_dict(distiller.student.state_dict())
+    distiller.eval()
+    alone.eval()
+    with torch.no_grad():
+        logits = [item(inputs['sup'], samples['sup'], mode='tensor') for item in (distiller, alone)]
+        found, expected = (
+            item(inputs['sup'], samples['sup'], mode='predict') for item in (distiller, alone)
+        )
+    assert torch.equal(*logits)
+    for first, second in zip(found, expected, strict=True):
+        assert torch.equal(first.seg_logits.data, second.seg_logits.data)
+        assert torch.equal(first.pred_sem_seg.data, second.pred_sem_seg.data)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('size', [(65, 97), (50, 71)])
 def test_odd_crop_sizes(family, size, teacher_file):
     distiller = make_distiller(teacher_file(family), family, 'ea')

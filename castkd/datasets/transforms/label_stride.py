@@ -20,14 +20,20 @@ class LabelsAtStride(BaseTransform):
 
     Reads ``img_shape`` and, where there are some, the maps (H, W) of ``seg_fields``, of the image's size or of another;
     each pixel takes the label at its centre. Sets ``ori_shape`` and ``pad_shape``. The images of a batch must have one
-    size.
+    size. When files are labelled, and in an exported student, this step is left out: predictions have the size of the
+    image.
 
     Args:
         stride: Pixels of the image per pixel of the logits and side, at least 1.
 
+    Attributes:
+        labels_only: True: this transform has no part in what a network sees.
+
     Raises:
         ConfigError: When ``stride`` is no positive integer.
     """
+
+    labels_only = True
 
     def __init__(self, stride: int = 4) -> None:
         check_number('LabelsAtStride', 'stride', stride, low=1, integer=True)
