@@ -184,3 +184,14 @@ def test_the_teacher_learns_on_images_as_detr_augments_them(recipes, tmp_path):
         sample = item['data_samples']['sup']
         assert sample.gt_instances.masks.masks.shape[1:] == weak.shape[1:]
         assert torch.linalg.det(torch.as_tensor(sample.homography_matrix)) > 0 or sample.flip
+
+
+def test_one_set_is_one_run_of_the_student():
+    recipe = load_recipe(CONFIGS / 'study_nuclei128_2pct.py')
+    config = next(stage.config for stage in recipe.stages if stage.name == 'one_set')
+    sources = config['train_dataloader']['dataset']['sources']
+    assert sources['unlabeled']['pipeline'] == sources['labeled']['pipeline']
+    assert sources['unlabeled']['filter_cfg'] == {'filter_empty_gt': True}
+    assert config['train_dataloader']['batch_sampler']['counts'] == {'labeled': 2, 'unlabeled': 6}
+    runs = build_model(config['model']).plan()
+    assert [(run.network, run.view, run.kind) for run in runs] == [('student', 'sup', 'loss')]

@@ -24,6 +24,12 @@ recipe = [
     ),
     dict(
         supervised,
+        name='one_set',
+        config='nuclei128/one_set.py',
+        cfg_options={**supervised['cfg_options'], pseudo_labels: '{label_student.annotations}'},
+    ),
+    dict(
+        supervised,
         name='guided',
         config='../guided_distillation/nuclei128/guided.py',
         cfg_options={
@@ -44,6 +50,7 @@ report = dict(
     rows=[
         dict(stage='supervised', label='student, labels only'),
         dict(stage='pseudo_label', label='student, plain pseudo-labels'),
+        dict(stage='one_set', label='student, plain pseudo-labels, one set'),
         dict(stage='guided', label='student, Guided Distillation'),
         *_base_.report['rows'][1:],
         dict(stage='all_labels', label='student, all labels'),

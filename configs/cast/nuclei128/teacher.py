@@ -23,6 +23,8 @@ teacher = solov2(
     num_grids=(32, 24, 16, 8),
     scale_ranges=((1, 48), (32, 96), (64, 192), (128, 512)),
     smallest=(2, 2, 4, 8),
+    area_targets=True,
+    mask_thr=0.475,  # of twice the resolution
     max_per_image=60,
 )
 contrast = dict(feature='backbone[2]', projector=dict(in_channels=128))
