@@ -19,7 +19,8 @@ class AreaSOLOV2Head(SOLOV2Head):
     ten pixels that is a tenth of its area, and finer masks of a teacher are rounded to the same targets as coarse ones.
     Areas keep their contours: masks are enlarged bilinearly before they are thresholded. The Dice loss of squares has
     its minimum at any target. In training alone: weights and predictions are those of mmdet's head, which takes this
-    one's place in an exported student.
+    one's place in an exported student. Targets are made at full size first: 4 bytes per pixel of the image and positive
+    cell of a level, which is much for images of megapixels.
 
     Arguments are mmdet's.
     """

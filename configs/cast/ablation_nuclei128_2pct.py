@@ -1,6 +1,7 @@
 # What each part of CAST's stage 2 does, on microscopy nuclei with 2 % of the tiles labelled:
 #   python tools/study.py configs/cast/ablation_nuclei128_2pct.py --seeds 0
-# Every row is the student after a short stage 2 with one thing changed; compare with "all parts".
+# Every row is the student after a short stage 2 with one thing changed; compare with "all parts", and cues with
+# the fused one.
 # Stages that a finished run of cast_nuclei128_2pct.py has in the same work directory are not made again.
 _base_ = './cast_nuclei128_2pct.py'
 

@@ -1,7 +1,7 @@
 # MGD beside its peers on CamVid, 1/16 of the images labelled (23 of 367):
 #   python tools/study.py configs/mgd/study_camvid_16.py --seeds 0 1 2
 # 1/8: --cfg-options fraction=0.125 --work-dir work_dirs/mgd_camvid_8_study
-# Every network has 1200 steps of 4 labelled images; all but the first row have 4 mixed ones beside them.
+# Every network has 1200 steps of 4 labelled images; all but the rows of labels alone have 4 mixed ones beside.
 _base_ = './mgd_camvid.py'
 
 work_dir = 'work_dirs/mgd_camvid_16'  # of every seed: work_dirs/mgd_camvid_16_study/seed0, ...
