@@ -6,7 +6,8 @@ _base_ = './mgd_camvid.py'
 
 work_dir = 'work_dirs/mgd_camvid_16'  # of every seed: work_dirs/mgd_camvid_16_study/seed0, ...
 
-supervised, deeper, _, distill = _base_.recipe
+stages = {stage['name']: stage for stage in _base_.recipe}
+supervised, deeper, distill = stages['supervised'], stages['deeper'], stages['distill']
 recipe = [
     *_base_.recipe,
     dict(deeper, name='cps', config='{folder}/cps.py'),
@@ -46,4 +47,4 @@ report = dict(
     pictures=dict(best=5, worst=5, stages=['supervised', 'cps', 'distill']),
 )
 # They are in the recipe now; as variables they would take options that change nothing.
-del supervised, deeper, distill, _, before, mgd
+del stages, supervised, deeper, distill, before, mgd
