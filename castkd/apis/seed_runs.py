@@ -98,7 +98,7 @@ class SeedRun:
             os.killpg(self._process.pid, number)
 
     def wait(self, seconds: float) -> None:
-        """Wait at most so long for the process to end; a process that does not is killed."""
+        """Wait at most so long for the process to end, then for its folder to be free; what does not end is killed."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -109,6 +109,7 @@ class SeedRun:
         self.state = INTERRUPTED
         with suppress(OSError), open(self.log, 'a', encoding='utf-8') as log:
             log.write('ended with the study; go on with --resume\n')
+        _wait_until_unlocked(self.log, _PATIENCE_SECONDS)
 
     def _last_words(self) -> str:
         """Return the error line of the process, or the last line it printed."""
@@ -176,6 +177,17 @@ def _stop(runs: Sequence[SeedRun]) -> None:
         for run in runs:
             run.signal(signal.SIGKILL)
         raise
+
+
+def _wait_until_unlocked(path: Path, seconds: float) -> None:
+    """Wait at most so long until no process holds the lock of a file: a signal is sent, not yet received."""
+    deadline = time.monotonic() + seconds
+    with suppress(OSError), open(path, 'ab') as file:
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(_POLL_SECONDS / 10)
 
 
 def _signal_name(number: int) -> str:

@@ -133,6 +133,28 @@ def test_an_interruption_ends_the_processes_and_those_they_started(tmp_path, stu
     assert not (tmp_path / 'seed2').exists()
 
 
+def test_an_ended_run_frees_its_folder_when_the_last_of_its_processes_is_gone(tmp_path):
+    """One that outlives the rest for a moment holds the log, and the next start would find the folder taken."""
+    run = run_of(tmp_path, 0)
+    late = (
+        'import pathlib, subprocess, sys, time\n'
+        "subprocess.Popen(['sleep', '0.5'], start_new_session=True)\n"
+        'pathlib.Path(sys.argv[1]).touch()\n'
+        'time.sleep(100)'
+    )
+    run.command = [sys.executable, '-c', late, str(tmp_path / 'ready')]
+
+    def end_it():
+        if (tmp_path / 'ready').exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_seeds([run], 1, os.environ, end_it)
+    again = run_of(tmp_path, 0)
+    run_seeds([again], 1, os.environ, lambda: None)
+    assert again.state == FINISHED, again.reason
+
+
 def test_a_folder_in_which_a_process_works_is_left_alone(tmp_path):
     first, second = run_of(tmp_path, 0, 100), run_of(tmp_path, 0, 0)
     mark = tmp_path / 'seed0' / 'started.json'
